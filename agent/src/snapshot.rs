@@ -1,0 +1,188 @@
+//! One reading of the host in Prometheus' data model: families with labelled samples and one time.
+//!
+//! A snapshot is two flat vectors: family heads in order, and all samples, where each head owns a contiguous range.
+//! Collectors append; readers iterate. Labels are shared between passes, so that a collector that keeps its
+//! [`Labels`] allocates nothing for them once warm.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use wire::Timestamp;
+
+/// Prometheus' metric types that a collector can produce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricType {
+    /// Only goes up, but for a restart.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Type not known.
+    Untyped,
+}
+
+/// A shared, immutable, ordered set of label pairs. Cloning costs a reference count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<[(Cow<'static, str>, Box<str>)]>);
+
+impl Labels {
+    /// No labels.
+    pub fn none() -> Self {
+        Self(Arc::new([]))
+    }
+
+    /// Labels in the order given. Names are static in collectors; values are any UTF-8.
+    pub fn new<const N: usize>(pairs: [(&'static str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (Cow::Borrowed(name), value.into())).collect())
+    }
+
+    /// Labels whose names are not known at compile time.
+    pub fn owned(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), value.into())).collect())
+    }
+
+    /// The pairs, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    /// The value of a label.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What all samples of a family share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Metric name, with unit and `_total` suffix.
+    pub name: Cow<'static, str>,
+    /// Help text, one line.
+    pub help: Cow<'static, str>,
+    /// Type.
+    pub kind: MetricType,
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its value, in the base unit that the name ends with.
+    pub value: f64,
+}
+
+/// A head and its samples, borrowed from a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Family<'a> {
+    /// Name, help and type.
+    pub head: &'a Head,
+    /// In the order they were collected.
+    pub samples: &'a [Sample],
+}
+
+/// The families of one pass; also what collectors write into.
+#[derive(Debug, Clone, Default)]
+pub struct Families {
+    heads: Vec<(Head, usize)>,
+    samples: Vec<Sample>,
+}
+
+impl Families {
+    /// Begins a family. Samples pushed from here on belong to it; one that gets none is not shown.
+    pub fn family(&mut self, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, kind: MetricType) {
+        let start = self.samples.len();
+        self.heads.push((Head { name: name.into(), help: help.into(), kind }, start));
+    }
+
+    /// Begins a family of counters.
+    pub fn counter(&mut self, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) {
+        self.family(name, help, MetricType::Counter);
+    }
+
+    /// Begins a family of gauges.
+    pub fn gauge(&mut self, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) {
+        self.family(name, help, MetricType::Gauge);
+    }
+
+    /// Adds a sample to the family begun last.
+    pub fn push(&mut self, labels: &Labels, value: f64) {
+        debug_assert!(!self.heads.is_empty(), "BUG: a sample before its family");
+        self.samples.push(Sample { labels: labels.clone(), value });
+    }
+
+    /// Adds a sample without labels to the family begun last.
+    pub fn value(&mut self, value: f64) {
+        thread_local!(static NONE: Labels = Labels::none());
+        NONE.with(|none| self.push(none, value));
+    }
+
+    /// How far it is filled: give it to [`Families::truncate`] to undo what came after.
+    pub fn mark(&self) -> Mark {
+        Mark { heads: self.heads.len(), samples: self.samples.len() }
+    }
+
+    /// Forgets everything since `mark`: half a reading is never shown.
+    pub fn truncate(&mut self, mark: Mark) {
+        self.heads.truncate(mark.heads);
+        self.samples.truncate(mark.samples);
+    }
+
+    /// Empties it, keeping its buffers.
+    pub fn clear(&mut self) {
+        self.heads.clear();
+        self.samples.clear();
+    }
+
+    /// All families that have samples, in the order collected.
+    pub fn iter(&self) -> impl Iterator<Item = Family<'_>> {
+        self.heads.iter().enumerate().filter_map(|(i, (head, start))| {
+            let end = self.heads.get(i + 1).map_or(self.samples.len(), |(_, next)| *next);
+            let samples = &self.samples[*start..end];
+            (!samples.is_empty()).then_some(Family { head, samples })
+        })
+    }
+
+    /// The samples of the family of that name; empty where there is none.
+    pub fn samples(&self, name: &str) -> &[Sample] {
+        self.iter().find(|f| f.head.name == name).map_or(&[], |f| f.samples)
+    }
+
+    /// The value of a family's only sample.
+    pub fn single(&self, name: &str) -> Option<f64> {
+        match self.samples(name) {
+            [sample] => Some(sample.value),
+            _ => None,
+        }
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+}
+
+/// A position in [`Families`].
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    heads: usize,
+    samples: usize,
+}
+
+/// What one pass over the host found.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When the pass began.
+    pub time: Timestamp,
+    /// Everything the collectors read.
+    pub families: Families,
+}

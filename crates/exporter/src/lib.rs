@@ -1,0 +1,3 @@
+//! The exporter tier's core.
+pub mod rows;
+pub mod sink;

@@ -1,0 +1,183 @@
+//! What a sink writes: one struct per table, already checked.
+//!
+//! Rows leave this crate only with values that every store accepts: text within the tables' lengths, finite
+//! numbers. A sink may therefore write them as they are.
+
+use serde_json::{Map, Value};
+use wire::{BootId, HostName, Kind, Timestamp};
+
+/// A row of `recap_system_metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricRow {
+    /// At most 100 characters; `host:<host>` for a host's own gauges.
+    pub job_id: String,
+    /// At most 50 characters.
+    pub stage: String,
+    /// At most 100 characters.
+    pub metric_name: String,
+    /// Finite.
+    pub metric_value: f64,
+    /// JSON object; `None` is SQL NULL.
+    pub metadata: Option<Map<String, Value>>,
+    /// When it was measured.
+    pub recorded_at: Timestamp,
+}
+
+/// A row of `logs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRow {
+    /// When the line was written, by its own account.
+    pub timestamp: Timestamp,
+    /// `DEBUG`, `INFO`, `WARN`, `ERROR` or `FATAL`.
+    pub level: &'static str,
+    /// The level as the line had it, such as `CRITICAL`.
+    pub level_original: String,
+    /// The service that wrote the line; empty where unknown.
+    pub service_name: String,
+    /// The text of the line.
+    pub message: String,
+    /// Milliseconds, where the line carries a latency.
+    pub latency_ms: Option<f64>,
+    /// The host that sent it.
+    pub host: String,
+    /// The logger's name; empty where unknown.
+    pub logger: String,
+    /// For example `production`; empty where unknown.
+    pub environment: String,
+    /// Decides the retention; empty is the default category.
+    pub category: String,
+    /// Trace id; empty where unknown.
+    pub trace_id: String,
+    /// Request id; empty where unknown.
+    pub request_id: String,
+    /// Everything else the line carried, as text, sorted by key.
+    pub fields: Vec<(String, String)>,
+    /// The same for every delivery of the same line: `<boot>-<seq>-<index>`; random where the sender gave no `seq`.
+    pub event_id: String,
+}
+
+/// A row of `alerts`: one transition of one alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertRow {
+    /// When the transition happened.
+    pub time: Timestamp,
+    /// The host whose agent evaluated the rule.
+    pub host: String,
+    /// The `alertname` label.
+    pub alert_name: String,
+    /// `firing` or `resolved`.
+    pub state: &'static str,
+    /// The `severity` label; empty where the rule sets none.
+    pub severity: String,
+    /// All labels.
+    pub labels: Map<String, Value>,
+    /// All annotations, templates rendered.
+    pub annotations: Map<String, Value>,
+    /// The expression's value at the transition; NaN and infinities are `None`.
+    pub value: Option<f64>,
+    /// When the expression first held.
+    pub active_at: Timestamp,
+    /// When the alert resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// Stable over the life of the alert: a hash of its labels.
+    pub fingerprint: String,
+    /// As [`LogRow::event_id`].
+    pub event_id: String,
+}
+
+/// A row of `hosts`, from a host's retained `status`. Upserted by host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostRow {
+    /// The host's name.
+    pub host: String,
+    /// `online` or `offline`.
+    pub state: &'static str,
+    /// The agent's version.
+    pub version: String,
+    /// The agent run.
+    pub boot: BootId,
+    /// Sampling interval in seconds; `None` in a last will.
+    pub interval_seconds: Option<f64>,
+    /// OS, CPU model, cores, memory, GPUs as the host published them; `None` in a last will.
+    pub inventory: Option<Map<String, Value>>,
+    /// When this state was received.
+    pub seen_at: Timestamp,
+}
+
+/// Where a record came from. `boot` and `seq` are absent when a program publishes without them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// The host named by the topic.
+    pub host: HostName,
+    /// The durable kind named by the topic.
+    pub kind: Kind,
+    /// The sender's run.
+    pub boot: Option<BootId>,
+    /// The record's number within host, boot and kind.
+    pub seq: Option<u64>,
+}
+
+/// What one record puts into which table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Into `recap_system_metrics`; from `metrics` and `pipeline`.
+    Metrics(Vec<MetricRow>),
+    /// Into `logs`.
+    Logs(Vec<LogRow>),
+    /// Into `alerts`.
+    Alert(Box<AlertRow>),
+}
+
+/// One received record with its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its identity.
+    pub origin: Origin,
+    /// Its rows; may be empty (a metrics message between two `[rows] every` marks).
+    pub rows: Rows,
+}
+
+/// Records that a sink writes in one transaction (or one insert per table), in order of receipt.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// In order of receipt.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// Rows for `recap_system_metrics`.
+    pub fn metrics(&self) -> impl Iterator<Item = &MetricRow> {
+        self.records.iter().flat_map(|r| match &r.rows {
+            Rows::Metrics(rows) => rows.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Rows for `logs`.
+    pub fn logs(&self) -> impl Iterator<Item = &LogRow> {
+        self.records.iter().flat_map(|r| match &r.rows {
+            Rows::Logs(rows) => rows.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Rows for `alerts`.
+    pub fn alerts(&self) -> impl Iterator<Item = &AlertRow> {
+        self.records.iter().filter_map(|r| match &r.rows {
+            Rows::Alert(row) => Some(row.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// How many rows it holds for all tables together.
+    pub fn row_count(&self) -> usize {
+        self.records
+            .iter()
+            .map(|r| match &r.rows {
+                Rows::Metrics(rows) => rows.len(),
+                Rows::Logs(rows) => rows.len(),
+                Rows::Alert(_) => 1,
+            })
+            .sum()
+    }
+}
