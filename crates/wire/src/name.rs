@@ -113,6 +113,11 @@ name! {
     BootId, "the boot id", 40
 }
 
+name! {
+    /// A silence's id, chosen by who makes it.
+    SilenceId, "the silence id", 60
+}
+
 impl HostName {
     /// A host name from whatever the system is called: characters that a topic can't hold become `-`, the rest
     /// is cut at the limit. `None` where nothing usable is left.

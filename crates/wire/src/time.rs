@@ -20,9 +20,12 @@ pub struct TimestampError {
 }
 
 impl Timestamp {
-    /// From milliseconds since the epoch. Clamped to the years −9999 to 9999, which every store and RFC 3339 hold.
+    /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write.
+    const FIRST: i64 = -62_167_219_200_000;
+
+    /// From milliseconds since the epoch. Clamped to the years 0 to 9999, which RFC 3339 can write.
     pub fn from_millis(millis: i64) -> Self {
-        Self(millis.clamp(jiff::Timestamp::MIN.as_millisecond(), jiff::Timestamp::MAX.as_millisecond()))
+        Self(millis.clamp(Self::FIRST, jiff::Timestamp::MAX.as_millisecond()))
     }
 
     /// Milliseconds since the epoch.
@@ -66,7 +69,7 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, TimestampError> {
         let time: jiff::Timestamp =
             text.trim().parse().map_err(|_| TimestampError { text: text.chars().take(60).collect() })?;
-        Ok(Self(time.as_millisecond()))
+        Ok(Self::from_millis(time.as_millisecond()))
     }
 }
 
