@@ -271,7 +271,7 @@ fn every_message_has_a_golden_file_a_schema_and_a_topic() {
             "{} has no golden file",
             message.name
         );
-        let topic = message.topic.replace('{', "").replace('}', "");
+        let topic = message.topic.replace(['{', '}'], "");
         topic.parse::<Topic>().unwrap_or_else(|e| panic!("{}: {e}", message.name));
     }
     hold(&folder("schema").join("asyncapi.json"), &(serde_json::to_string_pretty(&schema::asyncapi()).unwrap() + "\n"));
