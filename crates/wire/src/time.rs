@@ -23,7 +23,7 @@ impl Timestamp {
     /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write.
     const FIRST: i64 = -62_167_219_200_000;
     /// 9999-12-30T22:00:00Z, the last whole second that jiff holds.
-    const LAST: i64 = jiff::Timestamp::MAX.as_second() * 1000;
+    const LAST: i64 = 253_402_207_200_000;
 
     /// From milliseconds since the epoch. Clamped to the years 0 to 9999, which RFC 3339 can write.
     pub fn from_millis(millis: i64) -> Self {
