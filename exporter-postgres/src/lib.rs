@@ -1,1 +1,181 @@
+//! Writes utilizer's telemetry into PostgreSQL: `recap_system_metrics`, `alerts` and `hosts`.
 //!
+//! One connection, because the tier calls one method at a time. A batch is one transaction of binary COPYs. The
+//! schema is made and migrated by [`Sink::open`](exporter::sink::Sink::open), day partitions are made on demand.
+
+mod config;
+mod copy;
+mod error;
+mod migrate;
+mod partitions;
+
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use exporter::rows::{Batch, HostRow};
+use exporter::sink::{Sink, SinkError};
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, NoTls};
+use wire::{Kind, Timestamp};
+
+pub use config::PostgresConfig;
+
+use config::Place;
+use error::{schema_error, sink_error};
+use partitions::Partitions;
+
+/// A server that answers nothing for so long is taken as gone, and its connection is given up. A full batch takes
+/// well under a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The PostgreSQL sink.
+#[derive(Debug)]
+pub struct Postgres {
+    config: PostgresConfig,
+    place: Place,
+    client: Option<Client>,
+    partitions: Partitions,
+}
+
+impl Postgres {
+    /// Connects to nothing yet.
+    pub fn new(config: PostgresConfig) -> Self {
+        Self { config, place: Place::default(), client: None, partitions: Partitions::default() }
+    }
+
+    /// Connects and brings the schema up to date; gives how many versions were applied.
+    pub async fn migrate(&mut self) -> Result<usize, SinkError> {
+        self.connect().await
+    }
+
+    async fn connect(&mut self) -> Result<usize, SinkError> {
+        let (config, place) = self.config.resolve()?;
+        self.place = place;
+        self.client = None;
+        self.partitions.forget();
+        let place = &self.place;
+        let (mut client, connection) =
+            config.connect(NoTls).await.map_err(|e| schema_error(format!("connecting to postgres at {place}"), e))?;
+        // It ends with the client, or when the server goes away; whatever went wrong then reaches the next call.
+        tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!("the connection to postgres ended: {e}");
+            }
+        });
+        let applied = migrate::migrate(&mut client, place).await?;
+        self.partitions.ensure(&mut client, place, std::iter::empty(), now(), self.config.retention).await?;
+        self.client = Some(client);
+        Ok(applied)
+    }
+
+    /// The connection, taken out for one call. A call that is cut off keeps it, and it closes: what state it was
+    /// in can't be known.
+    fn take(&mut self, doing: &str) -> Result<Client, SinkError> {
+        self.client.take().filter(|client| !client.is_closed()).ok_or_else(|| SinkError::Retry {
+            doing: format!("{doing} postgres at {}", self.place),
+            source: "the connection is closed".into(),
+        })
+    }
+
+    /// Puts the connection back after a call, unless the call's failure may have left it broken.
+    fn give_back(&mut self, client: Client, result: &Result<(), SinkError>) {
+        if !matches!(result, Err(SinkError::Retry { .. })) {
+            self.client = Some(client);
+        }
+    }
+
+    async fn bounded(&self, doing: &str, call: impl Future<Output = Result<(), SinkError>>) -> Result<(), SinkError> {
+        tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| {
+            Err(SinkError::Retry {
+                doing: format!("{doing} postgres at {}", self.place),
+                source: format!("no answer within {} s", PATIENCE.as_secs()).into(),
+            })
+        })
+    }
+}
+
+impl Sink for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::Metrics, Kind::Alerts, Kind::Pipeline]
+    }
+
+    async fn open(&mut self) -> Result<(), SinkError> {
+        let Ok(mut client) = self.take("checking") else {
+            return self.connect().await.map(drop);
+        };
+        let mut partitions = std::mem::take(&mut self.partitions);
+        let place = self.place.clone();
+        let doing = "checking";
+        let result = self
+            .bounded(doing, async {
+                client.check_connection().await.map_err(|e| schema_error(format!("{doing} postgres at {place}"), e))?;
+                partitions.ensure(&mut client, &place, std::iter::empty(), now(), self.config.retention).await
+            })
+            .await;
+        self.partitions = partitions;
+        self.give_back(client, &result);
+        result
+    }
+
+    async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let doing = "writing to";
+        let mut client = self.take(doing)?;
+        let mut partitions = std::mem::take(&mut self.partitions);
+        let place = self.place.clone();
+        let result = self
+            .bounded(doing, async {
+                let times = batch.metrics().map(|row| row.recorded_at);
+                partitions.ensure(&mut client, &place, times, now(), self.config.retention).await?;
+                copy::write(&mut client, batch).await.map_err(|e| sink_error(format!("{doing} postgres at {place}"), e))
+            })
+            .await;
+        self.partitions = partitions;
+        self.give_back(client, &result);
+        result
+    }
+
+    async fn upsert_host(&mut self, host: &HostRow) -> Result<(), SinkError> {
+        let doing = "writing the state of a host to";
+        let client = self.take(doing)?;
+        let result = self
+            .bounded(doing, async {
+                upsert(&client, host).await.map_err(|e| sink_error(format!("{doing} postgres at {}", self.place), e))
+            })
+            .await;
+        self.give_back(client, &result);
+        result
+    }
+}
+
+/// A last will knows neither interval nor inventory: what the birth said stays.
+async fn upsert(client: &Client, host: &HostRow) -> Result<(), tokio_postgres::Error> {
+    client
+        .execute(
+            "INSERT INTO hosts (host, state, version, boot, interval_seconds, inventory, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (host) DO UPDATE SET
+                 state = excluded.state, version = excluded.version, boot = excluded.boot,
+                 interval_seconds = coalesce(excluded.interval_seconds, hosts.interval_seconds),
+                 inventory = coalesce(excluded.inventory, hosts.inventory),
+                 seen_at = excluded.seen_at",
+            &[
+                &host.host,
+                &host.state,
+                &host.version,
+                &host.boot.as_str(),
+                &host.interval_seconds,
+                &host.inventory.as_ref().map(Json),
+                &copy::system_time(host.seen_at),
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
