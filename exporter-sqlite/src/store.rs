@@ -1,0 +1,219 @@
+//! The file: opening, migrating, writing. Blocking.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use exporter::rows::{AlertRow, Batch, HostRow, LogRow, MetricRow};
+use exporter::sink::SinkError;
+use rusqlite::{Connection, TransactionBehavior, params};
+use serde_json::{Map, Value};
+use wire::Timestamp;
+
+use crate::error::sink_error;
+
+/// In order; version 1 is the first. A file that was released is never edited: a change is a new file.
+const MIGRATIONS: &[(&str, &str)] = &[("first_tables", include_str!("../migrations/0001_first_tables.sql"))];
+
+/// How long a call waits for another process that writes (the dashboard, a person with `sqlite3`).
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the file, making it and its folder where they are missing, and brings the schema up to date. Gives how many
+/// versions were applied.
+pub(crate) fn open(path: &Path) -> Result<(Connection, usize), SinkError> {
+    let fail = |e| sink_error("opening", path, e);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|e| SinkError::Fatal {
+            doing: format!("making the folder {} of [sqlite] path", folder.display()),
+            source: Box::new(e),
+        })?;
+    }
+    let mut connection = Connection::open(path).map_err(fail)?;
+    connection.busy_timeout(BUSY).map_err(fail)?;
+    refuse_foreign(&connection, path)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+    // With a write-ahead log, NORMAL keeps the file sound and every commit through the death of this process. A power
+    // cut may take the commits since the last checkpoint; FULL would cost an fsync for each batch, which on the small
+    // disks of hosts that embed this is most of the work. The PostgreSQL exporter is for data that must not go then.
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
+    let applied = migrate(&mut connection, path)?;
+    Ok((connection, applied))
+}
+
+/// Nothing of another program's file may change, not even its journal mode: this comes first.
+fn refuse_foreign(connection: &Connection, path: &Path) -> Result<(), SinkError> {
+    let (tables, ours): (i64, i64) = connection
+        .query_row(
+            "SELECT count(*), coalesce(sum(name = 'utilizer_schema_migrations'), 0)
+             FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(|e| sink_error("reading", path, e))?;
+    if tables > 0 && ours == 0 {
+        return Err(SinkError::Fatal {
+            doing: format!("opening the SQLite file {}", path.display()),
+            source: "it holds another program's tables; name a file of its own in [sqlite] path".into(),
+        });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<usize, SinkError> {
+    let fail = |e| sink_error("bringing up to date the schema of", path, e);
+    let mut applied = 0;
+    loop {
+        // IMMEDIATE takes the write lock before the version is read: two programs take turns.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        transaction
+            .execute_batch(
+                "CREATE TABLE IF NOT EXISTS utilizer_schema_migrations (
+                    version INTEGER PRIMARY KEY,
+                    name TEXT NOT NULL,
+                    applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+                )",
+            )
+            .map_err(fail)?;
+        let version: i64 = transaction
+            .query_row("SELECT coalesce(max(version), 0) FROM utilizer_schema_migrations", [], |row| row.get(0))
+            .map_err(fail)?;
+        let done = usize::try_from(version).unwrap_or(0);
+        if done > MIGRATIONS.len() {
+            return Err(SinkError::Fatal {
+                doing: format!("bringing up to date the schema of the SQLite file {}", path.display()),
+                source: format!(
+                    "it has version {version}, and this program knows {} at most; install the newer one that made it",
+                    MIGRATIONS.len()
+                )
+                .into(),
+            });
+        }
+        let Some((name, sql)) = MIGRATIONS.get(done) else {
+            return Ok(applied);
+        };
+        transaction.execute_batch(sql).map_err(fail)?;
+        transaction
+            .execute(
+                "INSERT INTO utilizer_schema_migrations (version, name) VALUES (?1, ?2)",
+                params![version + 1, name],
+            )
+            .map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+        tracing::info!(version = version + 1, name, "migrated the SQLite file {}", path.display());
+        applied += 1;
+    }
+}
+
+/// Writes all tables' rows in one transaction.
+pub(crate) fn write(connection: &mut Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    metrics(&transaction, batch.metrics())?;
+    logs(&transaction, batch.logs())?;
+    alerts(&transaction, batch.alerts())?;
+    transaction.commit()
+}
+
+fn metrics<'a>(connection: &Connection, rows: impl Iterator<Item = &'a MetricRow>) -> Result<(), rusqlite::Error> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO recap_system_metrics (job_id, stage, metric_name, metric_value, metadata, recorded_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for row in rows {
+        let metadata = row.metadata.as_ref().map(json);
+        insert.execute(params![
+            row.job_id,
+            row.stage,
+            row.metric_name,
+            row.metric_value,
+            metadata,
+            time(row.recorded_at)
+        ])?;
+    }
+    Ok(())
+}
+
+fn logs<'a>(connection: &Connection, rows: impl Iterator<Item = &'a LogRow>) -> Result<(), rusqlite::Error> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO logs (timestamp, level, level_original, service_name, message, latency_ms, host, logger,
+                           environment, category, trace_id, request_id, fields, event_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    for row in rows {
+        let fields = row.fields.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+        insert.execute(params![
+            time(row.timestamp),
+            row.level,
+            row.level_original,
+            row.service_name,
+            row.message,
+            row.latency_ms,
+            row.host,
+            row.logger,
+            row.environment,
+            row.category,
+            row.trace_id,
+            row.request_id,
+            json(&fields),
+            row.event_id
+        ])?;
+    }
+    Ok(())
+}
+
+fn alerts<'a>(connection: &Connection, rows: impl Iterator<Item = &'a AlertRow>) -> Result<(), rusqlite::Error> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO alerts (time, host, alert_name, state, severity, labels, annotations, value, active_at,
+                             resolved_at, fingerprint, event_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    for row in rows {
+        insert.execute(params![
+            time(row.time),
+            row.host,
+            row.alert_name,
+            row.state,
+            row.severity,
+            json(&row.labels),
+            json(&row.annotations),
+            row.value,
+            time(row.active_at),
+            row.resolved_at.map(time),
+            row.fingerprint,
+            row.event_id
+        ])?;
+    }
+    Ok(())
+}
+
+/// A last will knows neither interval nor inventory: what the birth said stays.
+pub(crate) fn upsert_host(connection: &Connection, host: &HostRow) -> Result<(), rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "INSERT INTO hosts (host, state, version, boot, interval_seconds, inventory, seen_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (host) DO UPDATE SET
+                 state = excluded.state, version = excluded.version, boot = excluded.boot,
+                 interval_seconds = coalesce(excluded.interval_seconds, interval_seconds),
+                 inventory = coalesce(excluded.inventory, inventory),
+                 seen_at = excluded.seen_at",
+        )?
+        .execute(params![
+            host.host,
+            host.state,
+            host.version,
+            host.boot.as_str(),
+            host.interval_seconds,
+            host.inventory.as_ref().map(json),
+            time(host.seen_at)
+        ])
+        .map(drop)
+}
+
+fn json(map: &Map<String, Value>) -> String {
+    // A map of JSON values always has a text.
+    serde_json::to_string(map).unwrap_or_default()
+}
+
+fn time(time: Timestamp) -> String {
+    time.to_string()
+}
