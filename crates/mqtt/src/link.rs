@@ -1,0 +1,217 @@
+//! Our values in the library's types and back.
+
+use std::time::Duration;
+
+use rumqttc::{
+    AckMode, AsyncClient, Broker, EventLoop, LastWill, LastWillProperties, MqttOptions, NetworkOptions, Publish,
+    PublishOptions, PublishProperties, QoS, valid_topic,
+};
+
+use crate::client::MOST_FILTERS;
+use crate::session::NothingUnderWay;
+use crate::{Message, Options, OptionsError, tls};
+
+/// The largest packet that MQTT can express.
+const LARGEST_PACKET: u32 = 268_435_455;
+/// The longest string that MQTT can express.
+const LONGEST_STRING: usize = 65_535;
+
+/// Checked options, from which each connection gets its own event loop.
+#[derive(Debug)]
+pub(crate) struct Template {
+    options: MqttOptions,
+    requests: usize,
+}
+
+impl Template {
+    pub(crate) fn new(options: &Options) -> Result<Self, OptionsError> {
+        check(options)?;
+        let mut mqtt =
+            MqttOptions::new(&options.client_id, Broker::tcp(options.broker.host.clone(), options.broker.port));
+        if options.broker.tls {
+            mqtt.set_transport(tls::transport(&options.tls)?);
+        }
+        match (&options.username, &options.password) {
+            (Some(username), Some(password)) => {
+                mqtt.set_credentials(username, password.expose().to_owned());
+            }
+            (Some(username), None) => {
+                mqtt.set_username(username);
+            }
+            (None, _) => {}
+        }
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        mqtt.set_network_options(network);
+        mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
+        mqtt.set_clean_start(options.clean_start);
+        let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
+        mqtt.set_session_expiry_interval(Some(expiry));
+        mqtt.set_receive_maximum(Some(options.receive_maximum));
+        mqtt.set_outgoing_inflight_upper_limit(options.max_in_flight);
+        mqtt.set_max_packet_size(Some(options.max_incoming_packet));
+        mqtt.set_connect_timeout(options.connect_timeout);
+        mqtt.set_ack_mode(AckMode::Manual);
+        if let Some(will) = &options.will {
+            mqtt.set_last_will(last_will(will));
+        }
+        if !options.clean_start {
+            let nothing = NothingUnderWay::new(&mqtt);
+            mqtt.set_session_store(nothing);
+        }
+        // The library's queues take the publishes, which the client bounds, and beside them acknowledgements,
+        // subscriptions and the disconnect.
+        let requests = usize::from(options.max_in_flight).max(usize::from(options.receive_maximum) + MOST_FILTERS + 8);
+        Ok(Self { options: mqtt, requests })
+    }
+
+    /// A fresh connection's event loop and the handle that feeds it.
+    pub(crate) fn build(&self) -> (AsyncClient, EventLoop) {
+        AsyncClient::builder(self.options.clone()).capacity(self.requests).build()
+    }
+}
+
+fn check(options: &Options) -> Result<(), OptionsError> {
+    let value = |sentence: String| Err(OptionsError::Value(sentence));
+    if options.client_id.is_empty() || options.client_id.len() > LONGEST_STRING {
+        return value("the MQTT client id must have from 1 to 65535 bytes".to_owned());
+    }
+    if options.password.is_some() && options.username.is_none() {
+        return value("a password for the broker needs a user name beside it; set `username`".to_owned());
+    }
+    if options.receive_maximum == 0 {
+        return value("the receive maximum must be at least 1".to_owned());
+    }
+    if options.max_in_flight == 0 {
+        return value("the number of publishes in flight must be at least 1".to_owned());
+    }
+    if options.connect_timeout == Duration::ZERO {
+        return value("the time for a connection attempt must be longer than zero".to_owned());
+    }
+    if let Some(fault) = options.will.as_ref().and_then(|will| fault_in(will, None)) {
+        return value(format!("the last will can't be sent: {fault}"));
+    }
+    Ok(())
+}
+
+/// What keeps a message from being sent to a broker with this largest packet, if anything does.
+///
+/// It is asked before the library gets the message, which would end the connection over it, each time anew.
+pub(crate) fn fault_in(message: &Message, largest_packet: Option<u32>) -> Option<String> {
+    let Message { topic, payload, content_type, user_properties, .. } = message;
+    if topic.is_empty() || !valid_topic(topic) || topic.contains('\0') {
+        return Some(format!("{topic:?} is not a topic name: it must not be empty nor contain `+`, `#` or NUL"));
+    }
+    let mut strings = user_properties.iter().flat_map(|(key, value)| [key, value]).chain(content_type).chain([topic]);
+    if strings.any(|string| string.len() > LONGEST_STRING) {
+        return Some("the topic or a property is longer than 65535 bytes".to_owned());
+    }
+    let largest = largest_packet.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET) as usize;
+    // The library computes sizes in types that a payload near 4 GiB could overflow.
+    if payload.len() > largest || publish(message.clone()).size() > largest {
+        return Some(format!(
+            "a message of {} bytes to {topic:?} is too large for the broker, which takes packets up to {largest} bytes",
+            payload.len()
+        ));
+    }
+    None
+}
+
+fn properties(content_type: Option<String>, user_properties: Vec<(String, String)>) -> PublishProperties {
+    PublishProperties { content_type, user_properties, ..PublishProperties::default() }
+}
+
+fn publish(message: Message) -> Publish {
+    let Message { topic, payload, retain, content_type, user_properties } = message;
+    let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload, Some(properties(content_type, user_properties)));
+    publish.retain = retain;
+    publish
+}
+
+/// The options of a message's publish, beside its topic and payload.
+pub(crate) fn publish_options(message: &Message) -> PublishOptions {
+    PublishOptions::new(QoS::AtLeastOnce)
+        .retain(message.retain)
+        .properties(properties(message.content_type.clone(), message.user_properties.clone()))
+}
+
+/// A received message. A topic that is not UTF-8, which a broker must not send, comes with replacement characters.
+pub(crate) fn message(publish: Publish) -> Message {
+    let properties = publish.properties.unwrap_or_default();
+    Message {
+        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+        payload: publish.payload,
+        retain: publish.retain,
+        content_type: properties.content_type,
+        user_properties: properties.user_properties,
+    }
+}
+
+fn last_will(will: &Message) -> LastWill {
+    let properties = LastWillProperties {
+        delay_interval: None,
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        content_type: will.content_type.clone(),
+        response_topic: None,
+        correlation_data: None,
+        user_properties: will.user_properties.clone(),
+    };
+    LastWill::new(&will.topic, will.payload.to_vec(), QoS::AtLeastOnce, will.retain, Some(properties))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Secret, Tls};
+
+    fn options() -> Options {
+        Options::new("mqtt://127.0.0.1:1".parse().unwrap(), "test")
+    }
+
+    fn message(topic: &str, bytes: usize) -> Message {
+        Message { topic: topic.to_owned(), payload: vec![0; bytes].into(), ..Message::default() }
+    }
+
+    #[test]
+    fn messages_that_can_not_be_sent_are_told_apart() {
+        assert_eq!(fault_in(&message("a/b", 100), Some(200)), None);
+        for (topic, bytes, word) in [
+            ("", 1, "topic name"),
+            ("a/+", 1, "topic name"),
+            ("a/#", 1, "topic name"),
+            ("a\0", 1, "topic name"),
+            ("a", 201, "too large"),
+            ("a", 199, "too large"),
+        ] {
+            let fault = fault_in(&message(topic, bytes), Some(200)).unwrap();
+            assert!(fault.contains(word), "{topic:?}: {fault}");
+        }
+        let mut long = message("a", 1);
+        long.user_properties.push(("key".to_owned(), "v".repeat(65_536)));
+        assert!(fault_in(&long, None).unwrap().contains("65535"));
+    }
+
+    #[test]
+    fn options_are_checked_before_anything_starts() {
+        type Change = fn(&mut Options);
+        let cases: [(Change, &str); 8] = [
+            (|o| o.client_id.clear(), "client id"),
+            (|o| o.receive_maximum = 0, "receive maximum"),
+            (|o| o.max_in_flight = 0, "in flight"),
+            (|o| o.connect_timeout = Duration::ZERO, "attempt"),
+            (|o| o.password = Some(Secret::new("x")), "`username`"),
+            (|o| o.will = Some(message("a/#", 1)), "last will"),
+            (|o| (o.broker.tls, o.tls) = (true, Tls { ca: Some(b"no PEM".to_vec()), identity: None }), "`ca_file`"),
+            (|o| (o.broker.tls, o.tls) = (true, Tls { ca: None, identity: Some((vec![], vec![])) }), "`ca_file`"),
+        ];
+        for (change, word) in cases {
+            let mut options = options();
+            change(&mut options);
+            let error = Template::new(&options).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        Template::new(&options()).unwrap();
+    }
+}
