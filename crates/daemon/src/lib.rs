@@ -1,1 +1,9 @@
+//! What every utilizer daemon does alike: read its configuration, log, take signals, answer HTTP, stop.
 //!
+//! Nothing here knows what a daemon is for.
+
+pub mod config;
+pub mod http;
+pub mod log;
+pub mod shutdown;
+pub mod signals;

@@ -1,0 +1,297 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::{Allow, Peer, Request, Response, StatusCode, text};
+use crate::shutdown::Shutdown;
+
+/// A connection over this number is closed at once: a scraper or two, a page and some pushers need a handful.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long a connection may stay without a complete request head. Prometheus keeps its connection between two
+/// scrapes, up to a minute apart.
+const HEAD_TIME: Duration = Duration::from_secs(90);
+
+/// How long running requests get when the daemon stops.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The answer to one request.
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+/// A place where requests come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A Unix socket and its path; the file goes when the listener does.
+    Unix(UnixListener, PathBuf),
+}
+
+/// An address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// It is no address.
+    #[error("{address:?} is not an address and port such as 127.0.0.1:9100 or [::]:9100")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// Somebody else has it.
+    #[error("can't listen on {address}: the port is taken by another program")]
+    Taken {
+        /// The address.
+        address: String,
+    },
+    /// Something else.
+    #[error("can't listen on {address}: {source}")]
+    Other {
+        /// The address or path.
+        address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Listens on an address such as `[::]:9100`. Where the host has no IPv6, `[::]` means `0.0.0.0`.
+pub async fn bind(address: &str) -> Result<Listener, BindError> {
+    let parsed: SocketAddr = address.parse().map_err(|_| BindError::Address { address: address.to_owned() })?;
+    let mut result = TcpListener::bind(parsed).await;
+    let no_ipv6 = |e: &io::Error| {
+        matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) || e.raw_os_error() == Some(97)
+    };
+    if parsed.is_ipv6() && parsed.ip().is_unspecified() && result.as_ref().is_err_and(no_ipv6) {
+        result = TcpListener::bind((Ipv4Addr::UNSPECIFIED, parsed.port())).await;
+    }
+    result.map(Listener::Tcp).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { address: address.to_owned() },
+        _ => BindError::Other { address: address.to_owned(), source },
+    })
+}
+
+/// Listens on a Unix socket, in place of a dead one that an earlier run left. Readable and writable by owner and
+/// group.
+pub async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let address = path.display().to_string();
+    let other = |source| BindError::Other { address: address.clone(), source };
+    match UnixStream::connect(path).await {
+        Ok(_) => return Err(BindError::Taken { address }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(other)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(other)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(other)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+impl Listener {
+    /// The TCP address that is listened on; with port 0 in the configuration, the port that the system chose.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(..) => None,
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            // Best effort: the next run clears a dead socket anyway.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Serves until the stop; then running requests get 2 s to end.
+pub async fn serve<H: Handler>(listener: Listener, allow: Arc<Allow>, handler: Arc<H>, shutdown: Shutdown) {
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(shutdown.wait());
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = async {
+            match &listener {
+                Listener::Tcp(l) => l.accept().await.map(|(s, a)| (Stream::Tcp(s), Peer::Ip(a.ip().to_canonical()))),
+                Listener::Unix(l, _) => l.accept().await.map(|(s, _)| (Stream::Unix(s), Peer::Unix)),
+            }
+        };
+        let (stream, peer) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accepted => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: wait for some to come back instead of spinning.
+                    warn!("can't accept an HTTP connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        if connections.len() >= MAX_CONNECTIONS {
+            debug!("closed an HTTP connection from {peer}: {MAX_CONNECTIONS} are open already");
+            continue;
+        }
+        let (allow, handler, shutdown) = (allow.clone(), handler.clone(), shutdown.clone());
+        connections.spawn(async move {
+            match stream {
+                Stream::Tcp(stream) => connection(stream, peer, allow, handler, shutdown).await,
+                Stream::Unix(stream) => connection(stream, peer, allow, handler, shutdown).await,
+            }
+        });
+    }
+    let drain = async { while connections.join_next().await.is_some() {} };
+    // What has not ended by then is cut off with the JoinSet.
+    let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(UnixStream),
+}
+
+async fn connection<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    allow: Arc<Allow>,
+    handler: Arc<H>,
+    shutdown: Shutdown,
+) {
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (allow, handler) = (&allow, &handler);
+        async move {
+            if !allow.permits(peer) {
+                let message =
+                    format!("{peer} is not answered here; `[serve] allow` in the configuration decides who is");
+                return Ok::<_, Infallible>(text(StatusCode::FORBIDDEN, message));
+            }
+            let (parts, body) = request.into_parts();
+            let request = Request {
+                method: parts.method,
+                path: parts.uri.path().to_owned(),
+                query: parts.uri.query().map(str::to_owned),
+                headers: parts.headers,
+                peer,
+                body,
+            };
+            Ok(handler.handle(request).await)
+        }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
+    let result = tokio::select! {
+        result = serving.as_mut() => result,
+        () = shutdown.wait() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        debug!("HTTP connection from {peer} ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::shutdown;
+
+    struct Echo;
+
+    impl Handler for Echo {
+        async fn handle(&self, request: Request) -> Response {
+            let line =
+                format!("{} {} {:?} local={}", request.method, request.path, request.query, request.peer.is_local());
+            match request.body(8).await {
+                Ok(body) => text(StatusCode::OK, format!("{line} {}", String::from_utf8_lossy(&body))),
+                Err(response) => response,
+            }
+        }
+    }
+
+    async fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn post(length: usize, body: &str) -> String {
+        format!("POST /a?b=c HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_bounded_and_drained() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let taken = bind(&address.to_string()).await.unwrap_err().to_string();
+        assert_eq!(taken, format!("can't listen on {address}: the port is taken by another program"));
+        let (trigger, shutdown) = shutdown::channel();
+        let allow = Arc::new(Allow::parse(&["127.0.0.1"]).unwrap());
+        let server = tokio::spawn(serve(listener, allow, Arc::new(Echo), shutdown));
+
+        let answer = ask(address, &post(3, "abc")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("POST /a Some(\"b=c\") local=true abc"),
+            "{answer}"
+        );
+        let answer = ask(address, &post(9, "")).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("more than 8 bytes"), "{answer}");
+        let chunked = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n";
+        assert!(ask(address, chunked).await.starts_with("HTTP/1.1 413"));
+
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        trigger.stop();
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "the port must be free after the stop");
+    }
+
+    #[tokio::test]
+    async fn peers_outside_the_list_are_refused_with_the_key_to_change() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_trigger, shutdown) = shutdown::channel();
+        let allow = Arc::new(Allow::parse(&["192.0.2.0/24"]).unwrap());
+        tokio::spawn(serve(listener, allow, Arc::new(Echo), shutdown));
+        let answer = ask(address, &post(0, "")).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("`[serve] allow`"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let listener = bind_unix(&path).await.unwrap();
+        assert!(matches!(bind_unix(&path).await, Err(BindError::Taken { .. })));
+        drop(listener);
+        assert!(!path.exists());
+        assert!(matches!(bind("127.0.0.1").await, Err(BindError::Address { .. })));
+    }
+}

@@ -1,0 +1,36 @@
+//! TERM, INT and HUP.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+
+use futures_core::Stream;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM or INT: drain and stop.
+    Stop,
+    /// HUP: read the configuration anew.
+    Reload,
+}
+
+/// The process's signals, as a sequence of requests.
+pub struct Signals(signal_hook_tokio::Signals);
+
+impl Signals {
+    /// Takes over TERM, INT and HUP for the whole process. Call it once, inside a tokio runtime.
+    pub fn install() -> io::Result<Self> {
+        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
+    }
+
+    /// The next request.
+    pub async fn next(&mut self) -> Signal {
+        match poll_fn(|context| Pin::new(&mut self.0).poll_next(context)).await {
+            Some(SIGHUP) => Signal::Reload,
+            // `None` means that the signals were closed, which nobody but this value could do.
+            Some(_) | None => Signal::Stop,
+        }
+    }
+}
