@@ -5,5 +5,6 @@
 pub mod config;
 pub mod http;
 pub mod log;
+pub mod mqtt;
 pub mod shutdown;
 pub mod signals;

@@ -18,7 +18,8 @@ pub fn parse(text: &str) -> Result<u64, String> {
 
 /// Writes a size in the largest unit that leaves no fraction.
 pub fn format(bytes: u64) -> String {
-    let (unit, factor) = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+    let (unit, factor) =
+        UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
