@@ -6,8 +6,8 @@
 -- The exporter keeps the TTL equal to its configuration; what stands here is the default.
 -- ORDER BY: everything asks for a time range first, newest first. (service_name, timestamp) took 14 % more room and
 -- read twice the granules for such a range.
--- Codecs: ZSTD(1) halves what LZ4 leaves; Delta shrinks the sorted times to a hundredth.
--- Indexes: a trace id reads 5 of 123 granules for 1 % more room, a word of a message 3 of 123 for 8 %; a text
+-- Codecs: ZSTD(1) takes 54 % of what LZ4 takes, Delta takes the sorted times from 152 to 10 kB.
+-- Indexes: a trace id then reads 4 of 123 granules for 1 % more room, a word of a message 5 of 123 for 8 %; a text
 -- index took 30 %.
 CREATE TABLE IF NOT EXISTS logs
 (

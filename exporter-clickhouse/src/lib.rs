@@ -197,4 +197,13 @@ mod tests {
         // Retries reach across versions of this program: what it gives is part of the delivery contract.
         assert_eq!(of("logs", &["a-1-0"]).to_string(), "2f1e322e-2e70-56ec-ac21-e325a67e987c");
     }
+
+    #[tokio::test]
+    async fn a_retry_says_the_time_of_the_first_attempt() {
+        let (first, second) = (token("logs", ["a-1-0"].into_iter()), token("logs", ["a-2-0"].into_iter()));
+        let mut table = Table { name: "logs", last: Some((first, Seconds(5))) };
+        let nowhere = Client::default().with_url("http://127.0.0.1:1");
+        assert_eq!(table.ingested_at(&nowhere, first, "retrying").await.ok(), Some(Seconds(5)));
+        assert!(matches!(table.ingested_at(&nowhere, second, "asking").await, Err(SinkError::Retry { .. })));
+    }
 }

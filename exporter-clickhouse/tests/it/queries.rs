@@ -28,17 +28,22 @@ async fn example(server: &Server, database: &str) {
     open(server, database).await.write(&lines(rows)).await.unwrap();
 }
 
+const RATE: &str = "SELECT countIf(level = 'ERROR') AS errors, count() AS all, errors / all AS rate \
+                    FROM logs WHERE timestamp > now() - INTERVAL 1 DAY";
+
+const LATENCY: &str = "SELECT service_name, quantile(0.5)(latency_ms) AS p50, max(latency_ms) AS worst \
+                       FROM logs WHERE latency_ms IS NOT NULL GROUP BY service_name ORDER BY worst DESC";
+
+const FREQUENT: &str = "SELECT message, count() AS n FROM logs \
+                        WHERE level = 'ERROR' AND timestamp > now() - INTERVAL 7 DAY GROUP BY message ORDER BY n DESC";
+
 #[tokio::test]
 async fn error_rate_latency_percentiles_and_frequent_errors() {
     let server = Server::shared();
     example(server, "analysis").await;
-    let rate = server
-        .ask("analysis", "SELECT countIf(level = 'ERROR') AS errors, count() AS all, errors / all AS rate FROM logs WHERE timestamp > now() - INTERVAL 1 DAY")
-        .await;
+    let rate = server.ask("analysis", RATE).await;
     assert_eq!(rate, [json!({"errors": 3, "all": 10, "rate": 0.3})]);
-    let latency = server
-        .ask("analysis", "SELECT service_name, quantile(0.5)(latency_ms) AS p50, max(latency_ms) AS worst FROM logs WHERE latency_ms IS NOT NULL GROUP BY service_name ORDER BY worst DESC")
-        .await;
+    let latency = server.ask("analysis", LATENCY).await;
     assert_eq!(
         latency,
         [
@@ -46,9 +51,7 @@ async fn error_rate_latency_percentiles_and_frequent_errors() {
             json!({"service_name": "api", "p50": 40, "worst": 70})
         ]
     );
-    let frequent = server
-        .ask("analysis", "SELECT message, count() AS n FROM logs WHERE level = 'ERROR' AND timestamp > now() - INTERVAL 7 DAY GROUP BY message ORDER BY n DESC")
-        .await;
+    let frequent = server.ask("analysis", FREQUENT).await;
     assert_eq!(frequent, [json!({"message": "payment failed", "n": 2}), json!({"message": "disk full", "n": 1})]);
 }
 

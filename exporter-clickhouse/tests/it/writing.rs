@@ -117,6 +117,37 @@ async fn the_same_batch_twice_is_there_once() {
     assert_eq!(server.count("twice", "SELECT count() FROM logs").await, 3);
 }
 
+/// Why the sink fixes `ingested_at` per batch: should this ever fail, the server compares across partitions, and the
+/// sink may leave the time to the column's default.
+#[tokio::test]
+async fn the_server_compares_tokens_within_a_partition_only() {
+    let server = Server::shared();
+    open(server, "midnight").await;
+    for (day, rows) in [("2026-11-20", 1), ("2026-11-20", 1), ("2026-11-21", 2)] {
+        let insert = format!(
+            "INSERT INTO logs (event_id, ingested_at) SETTINGS insert_deduplication_token = 'same' \
+             FORMAT TabSeparated\na-1-0\t{day} 12:00:00\n"
+        );
+        server.run("midnight", &insert).await;
+        assert_eq!(server.count("midnight", "SELECT count() FROM logs").await, rows, "{day}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_batch_is_one_part() {
+    let server = Server::shared();
+    let mut sink = open(server, "large").await;
+    let rows = (0..20_000).map(|n| {
+        let mut line = line(&format!("a-1-{n}"));
+        line.message = "a line of usual length, ".repeat(1 + n % 10);
+        line.fields = vec![("n".into(), n.to_string()), ("path".into(), "/api/v1/items".into())];
+        line
+    });
+    sink.write(&lines(rows)).await.unwrap();
+    assert_eq!(server.count("large", "SELECT uniqExact(event_id) FROM logs").await, 20_000);
+    assert_eq!(server.count("large", "SELECT uniqExact(_part) FROM logs").await, 1);
+}
+
 #[tokio::test]
 async fn a_retry_after_half_a_batch_writes_the_other_half() {
     let server = Server::shared();
