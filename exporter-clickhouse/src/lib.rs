@@ -17,8 +17,10 @@
 //! the same rows carry the same token, whoever sends them. The server compares tokens within one partition alone, and
 //! partitions go by the day of `ingested_at`; so the sink asks the server for the time once per batch and says it in
 //! the insert, and a retry after midnight says the same. An exporter that is restarted between the two attempts asks
-//! anew: rows that were written before midnight and are sent again after it are there twice. Until the tier's ledger
-//! settles that, delivery is at least once, with `event_id` to tell.
+//! anew: rows that were written before midnight and are sent again after it are there twice. So are rows that come
+//! again in other company, since they carry another token: redelivered after a crash, or in one half of a batch whose
+//! alerts were refused after its lines were written. Until the tier's ledger settles that, delivery is at least once,
+//! with `event_id` to tell.
 
 mod blocks;
 mod cells;
