@@ -1,1 +1,7 @@
 //!
+pub mod collectors;
+pub mod exposition;
+pub mod gauges;
+pub mod host;
+pub mod processes;
+pub mod snapshot;

@@ -1,0 +1,222 @@
+//! I/O of each block device, from `/proc/diskstats`.
+
+use crate::collectors::cache::Cache;
+use crate::collectors::{CollectError, Collector, Outcome, nothing_if_absent};
+use crate::host::{HostRoot, KeptFile, TextError, fields, lines};
+use crate::snapshot::{Families, Labels, MetricType};
+
+/// What a column's number is multiplied with to get to base units.
+#[derive(Clone, Copy)]
+enum Scale {
+    Count,
+    /// The kernel's sectors here are 512 bytes, whatever the device's own are.
+    Sectors,
+    Milliseconds,
+}
+
+use MetricType::{Counter, Gauge};
+use Scale::{Count, Milliseconds, Sectors};
+
+/// The columns after the name, in the file's order: family, help, type, scale.
+const COLUMNS: [(&str, &str, MetricType, Scale); 17] = [
+    ("node_disk_reads_completed_total", "The total number of reads completed successfully.", Counter, Count),
+    ("node_disk_reads_merged_total", "The total number of reads merged.", Counter, Count),
+    ("node_disk_read_bytes_total", "The total number of bytes read successfully.", Counter, Sectors),
+    ("node_disk_read_time_seconds_total", "The total number of seconds spent by all reads.", Counter, Milliseconds),
+    ("node_disk_writes_completed_total", "The total number of writes completed successfully.", Counter, Count),
+    ("node_disk_writes_merged_total", "The number of writes merged.", Counter, Count),
+    ("node_disk_written_bytes_total", "The total number of bytes written successfully.", Counter, Sectors),
+    (
+        "node_disk_write_time_seconds_total",
+        "This is the total number of seconds spent by all writes.",
+        Counter,
+        Milliseconds,
+    ),
+    ("node_disk_io_now", "The number of I/Os currently in progress.", Gauge, Count),
+    ("node_disk_io_time_seconds_total", "Total seconds spent doing I/Os.", Counter, Milliseconds),
+    ("node_disk_io_time_weighted_seconds_total", "The weighted # of seconds spent doing I/Os.", Counter, Milliseconds),
+    // Since Linux 4.18.
+    ("node_disk_discards_completed_total", "The total number of discards completed successfully.", Counter, Count),
+    ("node_disk_discards_merged_total", "The total number of discards merged.", Counter, Count),
+    ("node_disk_discarded_sectors_total", "The total number of sectors discarded successfully.", Counter, Count),
+    (
+        "node_disk_discard_time_seconds_total",
+        "This is the total number of seconds spent by all discards.",
+        Counter,
+        Milliseconds,
+    ),
+    // Since Linux 5.5.
+    ("node_disk_flush_requests_total", "The total number of flush requests completed successfully", Counter, Count),
+    (
+        "node_disk_flush_requests_time_seconds_total",
+        "This is the total number of seconds spent by all flush requests.",
+        Counter,
+        Milliseconds,
+    ),
+];
+
+/// The first kernels with this file had these; fewer means that a line was cut.
+const LEAST_COLUMNS: usize = 11;
+
+/// One device's columns.
+struct Device {
+    /// `None` for a device that is not shown: decided once, at its first sight.
+    labels: Option<Labels>,
+    columns: [u64; COLUMNS.len()],
+    count: usize,
+}
+
+/// See the module.
+pub(crate) struct DiskStats {
+    file: KeptFile,
+    devices: Cache<Device>,
+}
+
+impl DiskStats {
+    pub(crate) fn new(host: &HostRoot) -> Self {
+        Self { file: KeptFile::listing(host.proc("diskstats")), devices: Cache::default() }
+    }
+}
+
+/// Whether the device is one that node_exporter leaves out by default: RAM disks, loops, floppies and partitions,
+/// `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`.
+fn is_excluded(device: &str) -> bool {
+    let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    if stem.len() == device.len() {
+        return false;
+    }
+    if matches!(stem, "ram" | "zram" | "loop" | "fd") {
+        return true;
+    }
+    if let Some((prefix, letter)) = stem.split_at_checked(stem.len().saturating_sub(1))
+        && matches!(prefix, "hd" | "sd" | "vd" | "xvd")
+        && letter.bytes().all(|byte| byte.is_ascii_lowercase())
+    {
+        return true;
+    }
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    stem.strip_prefix("nvme")
+        .and_then(|rest| rest.strip_suffix('p'))
+        .and_then(|rest| rest.split_once('n'))
+        .is_some_and(|(controller, namespace)| digits(controller) && digits(namespace))
+}
+
+fn parse(text: &[u8], devices: &mut Cache<Device>) -> Result<(), TextError> {
+    devices.begin();
+    for line in lines(text) {
+        let mut fields = fields(line);
+        fields.number("a device's major number")?;
+        fields.number("a device's minor number")?;
+        let device = devices.get(fields.text("a device's name")?, |name| Device {
+            labels: (!is_excluded(name)).then(|| Labels::new([("device", name)])),
+            columns: [0; COLUMNS.len()],
+            count: 0,
+        });
+        device.count = 0;
+        // Most devices of a host are not shown: their numbers need not be read.
+        if device.labels.is_none() {
+            continue;
+        }
+        for slot in &mut device.columns {
+            let Some(number) = fields.number_if_any("a disk statistic")? else { break };
+            *slot = number;
+            device.count += 1;
+        }
+        if device.count < LEAST_COLUMNS {
+            return Err(TextError::expected("at least 11 statistics of a device", line));
+        }
+    }
+    devices.end();
+    Ok(())
+}
+
+impl Collector for DiskStats {
+    fn name(&self) -> &'static str {
+        "diskstats"
+    }
+
+    fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
+        let Self { file, devices } = self;
+        match file.read(|text| parse(text, devices)) {
+            Ok(parsed) => parsed.map_err(CollectError::malformed(file.path()))?,
+            // Kernels without block devices have no such file.
+            Err(error) => return nothing_if_absent(error.into()),
+        }
+        for (column, (name, help, kind, scale)) in COLUMNS.into_iter().enumerate() {
+            out.family(name, help, kind);
+            for device in devices.asked().filter(|device| device.count > column) {
+                if let Some(labels) = &device.labels {
+                    let value = device.columns[column] as f64;
+                    out.push(
+                        labels,
+                        match scale {
+                            Count => value,
+                            Sectors => value * 512.0,
+                            Milliseconds => value / 1000.0,
+                        },
+                    );
+                }
+            }
+        }
+        Ok(Outcome::Data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &[u8]) -> Result<Cache<Device>, TextError> {
+        let mut devices = Cache::default();
+        parse(text, &mut devices).map(|()| devices)
+    }
+
+    #[test]
+    fn the_default_exclusion_is_node_exporters() {
+        for out in ["ram0", "zram1", "loop12", "fd0", "sda1", "hdc12", "vdb3", "xvda1", "nvme0n1p2", "nvme12n34p56"] {
+            assert!(is_excluded(out), "{out}");
+        }
+        for shown in [
+            "sda",
+            "vda",
+            "sdaa",
+            "sdaa1",
+            "nvme0n1",
+            "nvme0c0n1",
+            "dm-0",
+            "md127",
+            "mmcblk0p1",
+            "sr0",
+            "7",
+            "",
+            "ä1",
+            "nvmen1p1",
+        ] {
+            assert!(!is_excluded(shown), "{shown}");
+        }
+    }
+
+    #[test]
+    fn old_kernels_have_fewer_columns() {
+        let text = b"   8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n 8 16 sdb 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19\n";
+        let devices = parsed(text).unwrap();
+        let counts: Vec<_> = devices.asked().map(|d| d.count).collect();
+        assert_eq!(counts, [11, 17]);
+    }
+
+    #[test]
+    fn refuses_what_is_cut_or_garbage() {
+        for bad in [
+            &b"8"[..],
+            b"8 0",
+            b"8 0 sda",
+            b"8 0 sda 1 2 3",
+            b"8 0 sda 1 2 3 4 5 6 7 8 9 10 x",
+            b"8 0 sda 1 2 3 4 5 6 7 8 9 10 99999999999999999999",
+            b"\xff\xfe\n",
+            b"\n\n",
+        ] {
+            assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+}

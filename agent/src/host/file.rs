@@ -1,0 +1,222 @@
+//! Files that are read again and again: opened once, read from the start with `pread` into a shared buffer.
+//!
+//! Opening costs more than reading for most of `/proc`. The buffer is one per thread, lent to whoever reads, so that
+//! fifty collectors do not keep fifty buffers.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// No file that a collector reads is larger in earnest: more means that a path points to the wrong thing.
+const MAX_BYTES: usize = 32 << 20;
+
+/// Holds `/proc/stat` of a large machine, so that growing is rare.
+const FIRST_BYTES: usize = 16 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system refused to open or read it.
+    #[error("cannot read {}: {source}{}", path.display(), remedy(source))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It goes on and on.
+    #[error("{} is larger than {MAX_BYTES} bytes: is it the file that the path switches mean?", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; allow the agent's user to read it, or disable the collector",
+        _ => "",
+    }
+}
+
+impl ReadError {
+    /// Whether it says that the kernel or the machine does not have this, rather than that reading went wrong.
+    pub fn is_nothing_here(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                let code = source.raw_os_error();
+                [Errno::NOENT, Errno::OPNOTSUPP, Errno::NODEV, Errno::NOTDIR]
+                    .into_iter()
+                    .any(|errno| code == Some(errno.raw_os_error()))
+            }
+            Self::TooLarge { .. } => false,
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::TooLarge { path } => path,
+        }
+    }
+}
+
+/// How the kernel produces a file, which decides when a reader knows that it has it all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// One record: a read that leaves room in the buffer has reached the end.
+    Record,
+    /// Many records: the kernel hands out about a page at a time, so only an empty read is the end.
+    Listing,
+}
+
+/// A file that stays open between readings.
+#[derive(Debug)]
+pub struct KeptFile {
+    path: PathBuf,
+    shape: Shape,
+    fd: Option<OwnedFd>,
+}
+
+impl KeptFile {
+    /// A file that the kernel writes in one piece, such as `/proc/stat`, `meminfo`, `loadavg` and the pressure files.
+    pub fn record(path: PathBuf) -> Self {
+        Self { path, shape: Shape::Record, fd: None }
+    }
+
+    /// A file with an entry for each of something, such as `/proc/diskstats`. Right for every file, one read dearer.
+    pub fn listing(path: PathBuf) -> Self {
+        Self { path, shape: Shape::Listing, fd: None }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it whole and hands the bytes to `with`. Opened at the first reading and again after an error.
+    pub fn read<R>(&mut self, with: impl FnOnce(&[u8]) -> R) -> Result<R, ReadError> {
+        let mut buffer = BUFFER.take();
+        let result = self.fill(&mut buffer).map(|length| with(&buffer[..length]));
+        BUFFER.set(buffer);
+        result
+    }
+
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<usize, ReadError> {
+        if let Some(fd) = &self.fd {
+            match read_all(fd, self.shape, buffer) {
+                Ok(Some(length)) => return Ok(length),
+                Ok(None) => return Err(ReadError::TooLarge { path: self.path.clone() }),
+                // A device or process behind it has gone; another may stand under the same path.
+                Err(_) => self.fd = None,
+            }
+        }
+        let io = |errno: Errno| ReadError::Io { path: self.path.clone(), source: errno.into() };
+        let fd = rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+        match read_all(&fd, self.shape, buffer).map_err(io)? {
+            Some(length) => {
+                self.fd = Some(fd);
+                Ok(length)
+            }
+            None => Err(ReadError::TooLarge { path: self.path.clone() }),
+        }
+    }
+}
+
+/// Reads from the start to the end; `None` where the end does not come within [`MAX_BYTES`].
+fn read_all(fd: &OwnedFd, shape: Shape, buffer: &mut Vec<u8>) -> Result<Option<usize>, Errno> {
+    if buffer.is_empty() {
+        buffer.resize(FIRST_BYTES, 0);
+    }
+    let mut length = 0;
+    loop {
+        let read = match rustix::io::pread(fd, &mut buffer[length..], length as u64) {
+            Ok(read) => read,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+        };
+        length += read;
+        if read == 0 || (shape == Shape::Record && length < buffer.len()) {
+            return Ok(Some(length));
+        }
+        if length == buffer.len() {
+            if length >= MAX_BYTES {
+                return Ok(None);
+            }
+            buffer.resize(length * 2, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_anew_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let mut file = KeptFile::record(path.clone());
+        assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"one");
+        std::fs::write(&path, "three").unwrap();
+        assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"three");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"");
+    }
+
+    #[test]
+    fn reads_more_than_the_buffer_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let content: Vec<u8> = (0..FIRST_BYTES * 5 + 1).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        assert_eq!(KeptFile::record(path.clone()).read(<[u8]>::to_vec).unwrap(), content);
+        assert_eq!(KeptFile::listing(path).read(<[u8]>::to_vec).unwrap(), content);
+    }
+
+    #[test]
+    fn a_reader_may_read_another_file_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "a").unwrap();
+        std::fs::write(dir.path().join("b"), "b").unwrap();
+        let (mut a, mut b) = (KeptFile::record(dir.path().join("a")), KeptFile::record(dir.path().join("b")));
+        let both = a.read(|a| b.read(|b| [a, b].concat())).unwrap().unwrap();
+        assert_eq!(both, b"ab");
+    }
+
+    #[test]
+    fn the_error_names_the_file() {
+        let mut file = KeptFile::record("/nowhere/at/all".into());
+        let error = file.read(|_| ()).unwrap_err();
+        assert!(error.is_nothing_here());
+        assert!(error.to_string().starts_with("cannot read /nowhere/at/all: No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_or_an_endless_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(KeptFile::record(dir.path().into()).read(|_| ()), Err(ReadError::Io { .. })));
+        let error = KeptFile::record("/dev/zero".into()).read(|_| ()).unwrap_err();
+        assert!(matches!(error, ReadError::TooLarge { .. }), "{error}");
+        BUFFER.take();
+    }
+
+    #[test]
+    fn a_file_that_appears_later_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut file = KeptFile::listing(path.clone());
+        assert!(file.read(|_| ()).is_err());
+        std::fs::write(&path, "here").unwrap();
+        assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"here");
+    }
+}

@@ -1,0 +1,492 @@
+//! Which processes use the CPU and the memory: one pass over `/proc/PID/stat`.
+//!
+//! `stat` is the dearest file of a pass, so everything comes from this one (resident memory from its field 24, not
+//! from `statm`), and files stay open up to a bound. None is evicted for another: on a scan that goes round, that would
+//! reopen them all.
+
+mod stat;
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::collectors::CollectError;
+use crate::host::{HostRoot, ReadError, number};
+use stat::Stat;
+
+/// How many processes an interval tells of.
+pub const TOP: usize = 20;
+
+/// Each open file holds a page in the kernel besides its descriptor.
+const MOST_KEPT_FILES: usize = 1024;
+
+/// `stat` has 52 numbers of at most 20 digits and a name of at most 64 bytes.
+const STAT_BYTES: usize = 2048;
+
+/// Holds some 500 entries of a directory at a time.
+const LISTING_BYTES: usize = 16 << 10;
+
+/// What one process used over an interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessUsage {
+    /// Process id.
+    pub pid: u32,
+    /// The name that the process gave itself, at most 15 bytes; longer for kernel threads.
+    pub name: String,
+    /// Share of the interval on a CPU; one core is 100.
+    pub cpu_percent: f64,
+    /// Share of the host's memory; missing where that is not known.
+    pub memory_percent: Option<f64>,
+    /// Resident memory.
+    pub resident_memory_bytes: f64,
+    /// Threads.
+    pub threads: u64,
+    /// The kernel's letter for the state, such as `R`, `S` or `D`.
+    pub state: char,
+    /// When it started, in clock ticks since boot: with the pid, a process' identity.
+    pub start_ticks: u64,
+}
+
+/// One process between passes.
+struct Entry {
+    pid: u32,
+    file: Option<OwnedFd>,
+    name: Vec<u8>,
+    /// What the last pass read; `None` where the process could not be read.
+    now: Option<Reading>,
+    /// CPU ticks over the last interval; `None` where they are not known.
+    used_ticks: Option<u64>,
+}
+
+/// What a pass keeps of a process' `stat`.
+#[derive(Clone, Copy)]
+struct Reading {
+    state: u8,
+    threads: u64,
+    start_ticks: u64,
+    cpu_ticks: u64,
+    resident_pages: u64,
+}
+
+/// The processes of a host, from pass to pass.
+pub struct ProcessTable {
+    proc: PathBuf,
+    /// The directory, kept open, below which the files are opened.
+    directory: Option<OwnedFd>,
+    /// Sorted by pid.
+    entries: Vec<Entry>,
+    /// Buffers of a pass.
+    pids: Vec<u32>,
+    before: Vec<Entry>,
+    listing: Vec<MaybeUninit<u8>>,
+    text: Box<[u8; STAT_BYTES]>,
+    last_pass: Option<Instant>,
+    /// Between the last two passes.
+    elapsed: Option<Duration>,
+    kept_files: usize,
+    most_kept_files: usize,
+    ticks_per_second: f64,
+    page_bytes: f64,
+}
+
+impl ProcessTable {
+    /// Of the host. Reads nothing yet.
+    pub fn new(host: &HostRoot) -> Self {
+        // The other half of the descriptors is for everything else that the agent does.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most_kept_files = usize::try_from(limit / 2).unwrap_or(usize::MAX).min(MOST_KEPT_FILES);
+        Self {
+            proc: host.proc.clone(),
+            directory: None,
+            entries: Vec::new(),
+            pids: Vec::new(),
+            before: Vec::new(),
+            listing: Vec::new(),
+            text: Box::new([0; STAT_BYTES]),
+            last_pass: None,
+            elapsed: None,
+            kept_files: 0,
+            most_kept_files,
+            ticks_per_second: rustix::param::clock_ticks_per_second() as f64,
+            page_bytes: rustix::param::page_size() as f64,
+        }
+    }
+
+    /// Reads all processes; `at` is the time of this pass. A process that goes away meanwhile, or may not be read, is
+    /// normal: it is left out. An error means that the processes could not even be listed.
+    pub fn sample(&mut self, at: Instant) -> Result<(), CollectError> {
+        if let Err(error) = self.list() {
+            // The next pass begins anew: an interval across a gap would mix two.
+            self.directory = None;
+            self.entries.clear();
+            self.kept_files = 0;
+            (self.last_pass, self.elapsed) = (None, None);
+            return Err(error);
+        }
+        self.elapsed = self.last_pass.and_then(|last| at.checked_duration_since(last));
+        let first = self.last_pass.is_none();
+        self.last_pass = Some(at);
+        self.merge(first);
+        Ok(())
+    }
+
+    /// Fills `pids`, sorted.
+    fn list(&mut self) -> Result<(), CollectError> {
+        let failed = |errno: Errno| CollectError::Read(ReadError::Io { path: self.proc.clone(), source: errno.into() });
+        let directory = match &self.directory {
+            Some(directory) => directory,
+            None => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                self.directory.insert(rustix::fs::open(&self.proc, flags, Mode::empty()).map_err(failed)?)
+            }
+        };
+        rustix::fs::seek(directory, SeekFrom::Start(0)).map_err(failed)?;
+        self.listing.resize(LISTING_BYTES, MaybeUninit::uninit());
+        self.pids.clear();
+        let mut entries = RawDir::new(directory, &mut self.listing);
+        while let Some(entry) = entries.next() {
+            let name = entry.map_err(failed)?;
+            let pid = number(name.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
+            self.pids.extend(pid);
+        }
+        // The kernel lists pids in order; a frozen tree does not.
+        if !self.pids.is_sorted() {
+            self.pids.sort_unstable();
+        }
+        self.pids.dedup();
+        Ok(())
+    }
+
+    /// Reads each listed process into the table and forgets the others.
+    fn merge(&mut self, first: bool) {
+        std::mem::swap(&mut self.entries, &mut self.before);
+        self.entries.clear();
+        let mut before = std::mem::take(&mut self.before);
+        let mut old = before.drain(..).peekable();
+        for index in 0..self.pids.len() {
+            let pid = self.pids[index];
+            while let Some(gone) = old.next_if(|entry| entry.pid < pid) {
+                self.kept_files -= usize::from(gone.file.is_some());
+            }
+            let known = old.next_if(|entry| entry.pid == pid);
+            // Not there at the last pass: all that it used, it used since.
+            let born = known.is_none() && !first;
+            let mut entry =
+                known.unwrap_or_else(|| Entry { pid, file: None, name: Vec::new(), now: None, used_ticks: None });
+            self.read(&mut entry, born);
+            self.entries.push(entry);
+        }
+        self.kept_files -= old.filter(|entry| entry.file.is_some()).count();
+        self.before = before;
+    }
+
+    /// Brings an entry up to date.
+    fn read(&mut self, entry: &mut Entry, born: bool) {
+        let earlier = entry.now.take();
+        entry.used_ticks = None;
+        let Some(length) = self.read_text(entry) else { return };
+        // A process whose stat does not parse is one that may not be read; there is no such kernel, only frozen trees.
+        let Ok(stat) = stat::parse(&self.text[..length]) else { return };
+        let Stat { name, state, threads, start_ticks, cpu_ticks, resident_pages } = stat;
+        if entry.name != name {
+            entry.name.clear();
+            entry.name.extend_from_slice(name);
+        }
+        entry.used_ticks = match earlier {
+            // The same process. Ticks that run backwards are not known ones.
+            Some(earlier) if earlier.start_ticks == start_ticks => cpu_ticks.checked_sub(earlier.cpu_ticks),
+            // The pid was taken over by another since.
+            Some(_) => Some(cpu_ticks),
+            None => born.then_some(cpu_ticks),
+        };
+        entry.now = Some(Reading { state, threads, start_ticks, cpu_ticks, resident_pages });
+    }
+
+    /// Reads a process' `stat` into `text`; how long it is, or `None` where there is nothing to read.
+    fn read_text(&mut self, entry: &mut Entry) -> Option<usize> {
+        if let Some(file) = &entry.file {
+            if let Ok(length) = rustix::io::pread(file, &mut self.text[..], 0) {
+                return Some(length);
+            }
+            // That process has gone; the pid may be another's by now.
+            entry.file = None;
+            self.kept_files -= 1;
+        }
+        let mut path = [0; 24];
+        let file = rustix::fs::openat(
+            self.directory.as_ref()?,
+            stat_path(entry.pid, &mut path),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
+        let length = rustix::io::pread(&file, &mut self.text[..], 0).ok()?;
+        if self.kept_files < self.most_kept_files {
+            entry.file = Some(file);
+            self.kept_files += 1;
+        }
+        Some(length)
+    }
+
+    /// How many processes the last pass could read.
+    pub fn readable(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.now.is_some()).count()
+    }
+
+    /// The processes that used the CPU most between the last two passes, those with more memory first among equals.
+    /// `None` before the second pass, since a share of no interval is not 0 but unknown.
+    pub fn top(&self, count: usize, memory_total_bytes: Option<f64>) -> Option<Vec<ProcessUsage>> {
+        let seconds = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|seconds| *seconds > 0.0)?;
+        let mut known: Vec<(u64, Reading, &Entry)> =
+            self.entries.iter().filter_map(|entry| Some((entry.used_ticks?, entry.now?, entry))).collect();
+        let most_first = |a: &(u64, Reading, &Entry), b: &(u64, Reading, &Entry)| {
+            (b.0, b.1.resident_pages).cmp(&(a.0, a.1.resident_pages)).then(a.2.pid.cmp(&b.2.pid))
+        };
+        if known.len() > count && count > 0 {
+            known.select_nth_unstable_by(count - 1, most_first);
+        }
+        known.truncate(count);
+        known.sort_unstable_by(most_first);
+        Some(
+            known
+                .into_iter()
+                .map(|(ticks, now, entry)| self.usage(ticks, now, entry, seconds, memory_total_bytes))
+                .collect(),
+        )
+    }
+
+    fn usage(&self, ticks: u64, now: Reading, entry: &Entry, seconds: f64, total: Option<f64>) -> ProcessUsage {
+        let resident = now.resident_pages as f64 * self.page_bytes;
+        ProcessUsage {
+            pid: entry.pid,
+            name: String::from_utf8_lossy(&entry.name).into_owned(),
+            cpu_percent: ticks as f64 / self.ticks_per_second / seconds * 100.0,
+            memory_percent: total.filter(|total| *total > 0.0).map(|total| resident / total * 100.0),
+            resident_memory_bytes: resident,
+            threads: now.threads,
+            state: char::from(now.state),
+            start_ticks: now.start_ticks,
+        }
+    }
+}
+
+/// `PID/stat` with the end that a C string has, without allocating.
+fn stat_path(pid: u32, buffer: &mut [u8; 24]) -> &CStr {
+    let mut at = buffer.len();
+    for byte in b"/stat\0".iter().rev() {
+        at -= 1;
+        buffer[at] = *byte;
+    }
+    let mut rest = pid;
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    // Digits, "/stat" and the end just written: there is nothing to refuse.
+    CStr::from_bytes_with_nul(&buffer[at..]).unwrap_or(c"")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A frozen procfs whose processes tests write.
+    struct Frozen {
+        dir: tempfile::TempDir,
+        table: ProcessTable,
+        start: Instant,
+    }
+
+    impl Frozen {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let table = ProcessTable::new(&HostRoot { proc: dir.path().into(), ..HostRoot::default() });
+            Self { dir, table, start: Instant::now() }
+        }
+
+        fn path(&self, pid: u32) -> std::path::PathBuf {
+            self.dir.path().join(pid.to_string())
+        }
+
+        fn write(&self, pid: u32, name: &str, cpu_ticks: u64, started: u64, pages: u64) {
+            let fields = format!(
+                "{pid} ({name}) S 1 1 1 0 -1 0 0 0 0 0 {cpu_ticks} 0 0 0 20 0 3 0 {started} 1000000 {pages} 1 2 3\n"
+            );
+            std::fs::create_dir_all(self.path(pid)).unwrap();
+            std::fs::write(self.path(pid).join("stat"), fields).unwrap();
+        }
+
+        fn remove(&self, pid: u32) {
+            std::fs::remove_dir_all(self.path(pid)).unwrap();
+        }
+
+        /// A pass so many seconds after the start; the top processes as pid, name and percent.
+        fn pass(&mut self, second: u64) -> Option<Vec<(u32, String, f64)>> {
+            self.table.sample(self.start + Duration::from_secs(second)).unwrap();
+            let top = self.table.top(TOP, None)?;
+            Some(top.into_iter().map(|usage| (usage.pid, usage.name, usage.cpu_percent)).collect())
+        }
+    }
+
+    fn row(pid: u32, name: &str, percent: f64) -> (u32, String, f64) {
+        (pid, name.into(), percent)
+    }
+
+    #[test]
+    fn the_first_pass_knows_no_shares() {
+        let mut frozen = Frozen::new();
+        frozen.write(7, "seven", 500, 10, 1);
+        assert_eq!(frozen.pass(0), None);
+        frozen.write(7, "seven", 600, 10, 1);
+        assert_eq!(frozen.pass(2), Some(vec![row(7, "seven", 50.0)]));
+    }
+
+    #[test]
+    fn the_busiest_first_and_the_larger_among_equals() {
+        let mut frozen = Frozen::new();
+        for (pid, pages) in [(5, 1), (30, 9), (4, 2), (100, 1)] {
+            frozen.write(pid, "p", 0, pid.into(), pages);
+        }
+        frozen.pass(0);
+        frozen.write(100, "p", 300, 100, 1);
+        assert_eq!(
+            frozen.pass(1).unwrap().iter().map(|row| (row.0, row.2)).collect::<Vec<_>>(),
+            [(100, 300.0), (30, 0.0), (4, 0.0), (5, 0.0)]
+        );
+        assert_eq!(frozen.table.top(2, None).unwrap().len(), 2);
+        assert_eq!(frozen.table.top(0, None).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_a_continuation() {
+        let mut frozen = Frozen::new();
+        frozen.write(9, "old", 100_000, 10, 1);
+        frozen.pass(0);
+        frozen.write(9, "new", 30, 777, 1);
+        assert_eq!(frozen.pass(1), Some(vec![row(9, "new", 30.0)]));
+    }
+
+    #[test]
+    fn a_new_process_used_all_it_used_since() {
+        let mut frozen = Frozen::new();
+        frozen.write(1, "init", 0, 1, 1);
+        frozen.pass(0);
+        frozen.write(2, "born", 40, 500, 1);
+        assert_eq!(frozen.pass(4), Some(vec![row(2, "born", 10.0), row(1, "init", 0.0)]));
+    }
+
+    #[test]
+    fn the_gone_and_the_unreadable_are_left_out() {
+        let mut frozen = Frozen::new();
+        for pid in [1, 2, 3] {
+            frozen.write(pid, "p", 0, 1, 1);
+        }
+        frozen.pass(0);
+        frozen.remove(2);
+        std::fs::write(frozen.path(3).join("stat"), "3 (p) S 1").unwrap();
+        std::fs::create_dir(frozen.path(4)).unwrap();
+        std::fs::write(frozen.dir.path().join("uptime"), "no process").unwrap();
+        assert_eq!(frozen.pass(1), Some(vec![row(1, "p", 0.0)]));
+        assert_eq!(frozen.table.readable(), 1);
+        // One that was listed but not readable may have run for long before: its ticks are not this interval's.
+        frozen.write(3, "p", 5000, 1, 1);
+        assert_eq!(frozen.pass(2), Some(vec![row(1, "p", 0.0)]));
+        assert_eq!(frozen.pass(3).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn ticks_that_run_backwards_are_not_shown() {
+        let mut frozen = Frozen::new();
+        frozen.write(1, "p", 100, 1, 1);
+        frozen.pass(0);
+        frozen.write(1, "p", 99, 1, 1);
+        assert_eq!(frozen.pass(1), Some(vec![]));
+    }
+
+    #[test]
+    fn time_that_stands_still_gives_no_shares() {
+        let mut frozen = Frozen::new();
+        frozen.write(1, "p", 100, 1, 1);
+        frozen.pass(5);
+        assert_eq!(frozen.pass(5), None);
+        assert_eq!(frozen.pass(4), None);
+        assert!(frozen.pass(6).is_some());
+    }
+
+    #[test]
+    fn memory_is_a_share_of_the_hosts() {
+        let mut frozen = Frozen::new();
+        frozen.write(1, "p", 0, 1, 10);
+        frozen.pass(0);
+        frozen.pass(1);
+        let resident = 10.0 * rustix::param::page_size() as f64;
+        let usage = &frozen.table.top(1, Some(resident * 4.0)).unwrap()[0];
+        assert_eq!((usage.resident_memory_bytes, usage.memory_percent), (resident, Some(25.0)));
+        assert_eq!((usage.threads, usage.state, usage.start_ticks), (3, 'S', 1));
+        assert_eq!(frozen.table.top(1, None).unwrap()[0].memory_percent, None);
+        assert_eq!(frozen.table.top(1, Some(0.0)).unwrap()[0].memory_percent, None);
+    }
+
+    #[test]
+    fn files_beyond_the_bound_are_opened_each_time() {
+        let mut frozen = Frozen::new();
+        frozen.table.most_kept_files = 2;
+        for pid in 1..=5 {
+            frozen.write(pid, "p", 0, 1, 1);
+        }
+        frozen.pass(0);
+        assert_eq!(frozen.pass(1).unwrap().len(), 5);
+        assert_eq!(frozen.table.kept_files, 2);
+        frozen.remove(1);
+        frozen.remove(5);
+        frozen.pass(2);
+        let kept = frozen.table.entries.iter().filter(|entry| entry.file.is_some()).count();
+        assert_eq!((kept, frozen.table.kept_files), (2, 2));
+        for pid in 2..=4 {
+            frozen.remove(pid);
+        }
+        frozen.pass(3);
+        assert_eq!(frozen.table.kept_files, 0);
+    }
+
+    #[test]
+    fn a_procfs_that_is_not_there_is_an_error_that_names_it() {
+        let host = HostRoot { proc: "/nowhere/at/all".into(), ..HostRoot::default() };
+        let error = ProcessTable::new(&host).sample(Instant::now()).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read /nowhere/at/all"), "{error}");
+    }
+
+    #[test]
+    fn finds_this_very_process() {
+        let host = HostRoot::default();
+        let mut table = ProcessTable::new(&host);
+        let start = Instant::now();
+        table.sample(start).unwrap();
+        table.sample(start + Duration::from_secs(1)).unwrap();
+        let all = table.top(usize::MAX, None).unwrap();
+        let this = all.iter().find(|usage| usage.pid == std::process::id()).unwrap();
+        let comm = std::fs::read_to_string(Path::new(&host.proc("self/comm"))).unwrap();
+        assert_eq!(this.name, comm.trim_end());
+        assert!(this.resident_memory_bytes > 100_000.0);
+        assert!(all.iter().all(|usage| usage.cpu_percent >= 0.0));
+    }
+
+    #[test]
+    fn paths_are_spelled_without_allocating() {
+        let mut buffer = [0; 24];
+        assert_eq!(stat_path(0, &mut buffer), c"0/stat");
+        assert_eq!(stat_path(u32::MAX, &mut buffer), c"4294967295/stat");
+    }
+}

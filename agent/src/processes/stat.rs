@@ -1,0 +1,106 @@
+//! The fields of `/proc/PID/stat` that a pass needs.
+
+use crate::host::{TextError, fields};
+
+/// One process, as its `stat` has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat<'a> {
+    /// Without its parentheses.
+    pub(super) name: &'a [u8],
+    pub(super) state: u8,
+    pub(super) threads: u64,
+    pub(super) start_ticks: u64,
+    /// In user and kernel mode, all threads, not the children.
+    pub(super) cpu_ticks: u64,
+    pub(super) resident_pages: u64,
+}
+
+/// `pid (name) state ppid …`: 52 fields, of which the name may hold blanks and parentheses itself.
+pub(super) fn parse(text: &[u8]) -> Result<Stat<'_>, TextError> {
+    let open = text.iter().position(|byte| *byte == b'(');
+    let close = text.iter().rposition(|byte| *byte == b')');
+    let (Some(open), Some(close)) = (open, close) else {
+        return Err(TextError::expected("a name in parentheses", text));
+    };
+    let Some(name) = text.get(open + 1..close) else {
+        return Err(TextError::expected("a name in parentheses", text));
+    };
+    // Fields count from 1; the state is the third.
+    let mut fields = fields(&text[close + 1..]);
+    let state = *fields.text("a state")?.first().ok_or_else(|| TextError::expected("a state", text))?;
+    let mut skip = |count: usize| {
+        // The terminal's process group and a few others are signed: they are passed over unread.
+        fields.by_ref().take(count).count();
+        fields.clone()
+    };
+    let mut user = skip(10);
+    let user_ticks = user.number("user time, field 14")?;
+    let system_ticks = user.number("system time, field 15")?;
+    let threads = skip(6).number("the number of threads, field 20")?;
+    let start_ticks = skip(2).number("the start time, field 22")?;
+    let mut memory = skip(2);
+    // rss is printed signed; its counters may be short of the truth for a moment.
+    let field = memory.text("resident pages, field 24")?;
+    let resident_pages = if field.starts_with(b"-") {
+        0
+    } else {
+        crate::host::number(field).ok_or_else(|| TextError::expected("resident pages, field 24", field))?
+    };
+    // What follows shows that the number was not cut.
+    memory.text("the limit of resident memory, field 25")?;
+    let cpu_ticks = user_ticks
+        .checked_add(system_ticks)
+        .ok_or_else(|| TextError::new("user and system time do not fit 64 bits together"))?;
+    Ok(Stat { name, state, threads, start_ticks, cpu_ticks, resident_pages })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str) -> String {
+        format!(
+            "42 ({name}) R 1 42 42 0 -1 4194560 5 6 7 8 140 15 16 17 20 0 4 0 2200 23000 24 18446744073709551615 26\n"
+        )
+    }
+
+    #[test]
+    fn reads_the_fields() {
+        for name in ["cat", "a b", "a) R 1 (b", "", "((", ")"] {
+            let text = line(name);
+            let expected = Stat {
+                name: name.as_bytes(),
+                state: b'R',
+                threads: 4,
+                start_ticks: 2200,
+                cpu_ticks: 155,
+                resident_pages: 24,
+            };
+            assert_eq!(parse(text.as_bytes()).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_negative_resident_size_is_none() {
+        let text = line("x").replace(" 24 ", " -3 ");
+        assert_eq!(parse(text.as_bytes()).unwrap().resident_pages, 0);
+    }
+
+    #[test]
+    fn refuses_what_is_cut_or_garbage() {
+        let whole = line("x");
+        let needed = whole.find(" 18446744073709551615").unwrap() + 2;
+        for end in 0..needed - 1 {
+            assert!(parse(&whole.as_bytes()[..end]).is_err(), "{end}");
+        }
+        for bad in [
+            ")(",
+            "1 (x) R 1 1 1 1 1 1 1 1 1 1 18446744073709551615 1 1 1 1 1 1 1 1 1 1 1",
+            "1 (x) R 1 1 1 1 1 1 1 1 1 1 99999999999999999999 1 1 1 1 1 1 1 1 1 1 1",
+            "1 (x) R a b c d e f g h i j k l m n o p q r s t u v",
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(parse(b"\xff\x00(\xfe) \x80").is_err());
+    }
+}
