@@ -1,7 +1,7 @@
 //! The caller's two halves of a connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,8 +13,6 @@ use crate::{AckToken, Event, Message, Options, OptionsError};
 
 /// Filters that one client may subscribe to; it bounds the events about them.
 pub(crate) const MOST_FILTERS: usize = 64;
-/// Messages at QoS 0 that may wait for the consumer. We ask for QoS 1, but who publishes at QoS 0 is heard at QoS 0.
-pub(crate) const QOS0_ROOM: usize = 256;
 
 /// Hands work to the task that keeps the connection. Cheap to clone.
 ///
@@ -41,8 +39,6 @@ pub(crate) struct Shared {
     /// Publishes whose outcome the consumer has not read yet. It bounds the publishes under way and the events of them.
     in_flight: AtomicUsize,
     most_in_flight: usize,
-    /// Received at QoS 0 and dropped, the consumer being too slow.
-    pub(crate) dropped: AtomicU64,
 }
 
 /// The task has stopped; the last [`Event::Disconnected`] said why.
@@ -82,14 +78,13 @@ impl Client {
             open: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             most_in_flight,
-            dropped: AtomicU64::new(0),
         });
-        // Room for all that one connection can say while the consumer reads nothing: the outcome of every publish,
-        // every message up to the receive maximum, an answer for each filter, and its beginning and end.
-        let room = QOS0_ROOM + most_in_flight + usize::from(options.receive_maximum) + MOST_FILTERS + 8;
-        let (events_sender, events) = mpsc::channel(room);
+        // Room for all that one connection can say while the consumer reads nothing: its beginning and end, the outcome
+        // of every publish, an answer for each filter, and messages up to the receive maximum.
+        let kept_free = most_in_flight + MOST_FILTERS + 8;
+        let (events_sender, events) = mpsc::channel(kept_free + usize::from(options.receive_maximum));
         let (commands, commands_receiver) = mpsc::channel(most_in_flight + 8);
-        tokio::spawn(Driver::new(options, template, shared.clone(), commands_receiver, events_sender).run());
+        tokio::spawn(Driver::new(options, template, shared.clone(), commands_receiver, events_sender, kept_free).run());
         Ok((Self { commands, shared: shared.clone() }, Events { events, shared }))
     }
 
@@ -137,11 +132,6 @@ impl Client {
     /// nothing: the broker delivers that message again if it kept the session.
     pub fn ack(&self, token: AckToken) {
         self.shared.acks.give(token);
-    }
-
-    /// Messages that came at QoS 0 while the consumer had not room for them, and were dropped.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// Stops: takes no more publishes, waits for the PUBACKs of those under way, sends the acknowledgements that were

@@ -23,12 +23,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
 use crate::backoff::{Backoff, random};
-use crate::client::{MOST_FILTERS, QOS0_ROOM, Shared};
-use crate::link::{Template, fault_in, message, publish_options};
+use crate::client::{MOST_FILTERS, Shared};
+use crate::link::{MOST_ACKS, Template, fault_in, message, publish_options};
+use crate::socket::Tap;
 use crate::{AckToken, Cause, Disconnect, Event, Message, Options, reason};
 
 /// How long a DISCONNECT may take to be written once the time to stop is over.
 const LAST_WORD: Duration = Duration::from_millis(250);
+/// How long the broker may take to close after our DISCONNECT.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How long the consumer may leave no room for messages where no keep-alive time says it.
+const UNSILENCED_PATIENCE: Duration = Duration::from_secs(60);
 /// The time to stop if the caller dropped its halves instead of asking.
 const UNASKED_STOP: Duration = Duration::from_secs(1);
 
@@ -69,6 +74,8 @@ struct Connection {
     largest_packet: Option<u32>,
     /// Acknowledgements handed to the library and not yet written.
     acks_under_way: usize,
+    /// A message for which there was no room among the events. Nothing more is read from the network before there is.
+    held: Option<Event>,
     stop: Option<Stop>,
 }
 
@@ -82,6 +89,8 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
+    /// Places among the events that received messages do not take, so that the others always find theirs.
+    kept_free: usize,
     /// The filters asked for, and whether the broker's session is known to hold them.
     filters: HashMap<String, bool>,
     connections: u64,
@@ -94,8 +103,9 @@ impl Driver {
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
+        kept_free: usize,
     ) -> Self {
-        Self { options, template, shared, commands, events, filters: HashMap::new(), connections: 0 }
+        Self { options, template, shared, commands, events, kept_free, filters: HashMap::new(), connections: 0 }
     }
 
     pub(crate) async fn run(mut self) {
@@ -157,7 +167,7 @@ impl Driver {
     async fn connection(&mut self) -> (End, Duration) {
         self.connections += 1;
         self.shared.acks.begin(self.connections);
-        let (client, mut event_loop) = self.template.build();
+        let (client, mut event_loop, tap) = self.template.build();
         let mut connection = Connection {
             client,
             publishes: FuturesUnordered::new(),
@@ -165,9 +175,15 @@ impl Driver {
             since: None,
             largest_packet: None,
             acks_under_way: 0,
+            held: None,
             stop: None,
         };
         let end = loop {
+            if let Some(message) = connection.held.take()
+                && let Some(end) = self.wait_for_room(&mut connection, message).await
+            {
+                break end;
+            }
             let polled = {
                 let mut poll = pin!(event_loop.poll());
                 self.until_polled(&mut connection, poll.as_mut()).await
@@ -182,9 +198,7 @@ impl Driver {
                     self.on_event(&mut connection, event)
                 }
                 Some(Err(_)) if connection.stop.is_some() => Some(connection.stopped(false)),
-                Some(Err(error)) => {
-                    Some(End::Broken(reason::disconnect(&self.options.broker, &self.options.client_id, &error)))
-                }
+                Some(Err(error)) => Some(End::Broken(self.reason(&error, &tap))),
             };
             if let Some(end) = step {
                 break end;
@@ -198,6 +212,10 @@ impl Driver {
         while let Some((id, outcome)) = publishes.next().await {
             self.on_outcome(id, outcome);
         }
+        let end = match end {
+            End::Stopped(done, true) => End::Stopped(done, tap.closed(CLOSING).await),
+            end => end,
+        };
         (end, since.map(|since| since.elapsed()).unwrap_or_default())
     }
 
@@ -234,6 +252,10 @@ impl Driver {
         }
     }
 
+    fn reason(&self, error: &ConnectionError, tap: &Tap) -> Disconnect {
+        reason::disconnect(&self.options.broker, &self.options.client_id, error, tap)
+    }
+
     fn on_command(&mut self, connection: &mut Connection, command: Option<Command>) {
         match command {
             None => self.begin_stop(connection, UNASKED_STOP, None),
@@ -266,9 +288,10 @@ impl Driver {
     fn on_event(&mut self, connection: &mut Connection, event: rumqttc::Event) -> Option<End> {
         match event {
             rumqttc::Event::Incoming(Packet::ConnAck(connack)) => return self.on_connected(connection, &connack),
-            rumqttc::Event::Incoming(Packet::Publish(publish)) => return self.on_received(publish),
+            rumqttc::Event::Incoming(Packet::Publish(publish)) => return self.on_received(connection, publish),
             rumqttc::Event::Outgoing(Outgoing::PubAck(_)) => {
                 connection.acks_under_way = connection.acks_under_way.saturating_sub(1);
+                self.send_acks(connection);
             }
             rumqttc::Event::Outgoing(Outgoing::Disconnect) if connection.stop.is_some() => {
                 return Some(connection.stopped(true));
@@ -296,28 +319,59 @@ impl Driver {
         None
     }
 
-    fn on_received(&mut self, publish: rumqttc::Publish) -> Option<End> {
-        if publish.qos == QoS::AtMostOnce {
-            let event = Event::Received { message: message(publish), ack: AckToken::NONE };
-            // Nothing bounds what comes at QoS 0, and it is promised to nobody. It gets no more than its own room, so
-            // that the other events always find theirs.
-            let others = self.events.max_capacity() - QOS0_ROOM;
-            if self.events.capacity() <= others || self.events.try_send(event).is_err() {
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+    fn on_received(&mut self, connection: &mut Connection, publish: rumqttc::Publish) -> Option<End> {
+        let ack = if publish.qos == QoS::AtMostOnce {
+            AckToken::NONE
+        } else {
+            match self.shared.acks.received(publish.pkid) {
+                Some(ack) => ack,
+                None => {
+                    let fault = "it sent more unacknowledged messages than there are packet identifiers";
+                    return Some(End::Broken(reason::protocol(&self.options.broker, fault)));
+                }
             }
-            return None;
-        }
-        let most = usize::from(self.options.receive_maximum);
-        let Some(ack) = self.shared.acks.received(publish.pkid, most) else {
-            let fault = "it sent more unacknowledged messages than the receive maximum allows";
-            return Some(End::Broken(reason::protocol(&self.options.broker, fault)));
         };
-        self.emit(Event::Received { message: message(publish), ack });
+        let event = Event::Received { message: message(publish), ack };
+        // The receive maximum bounds what comes, but not at QoS 0, and mosquitto (seen with 2.0.11) exceeds it.
+        if self.events.capacity() > self.kept_free {
+            self.emit(event);
+        } else if connection.stop.is_none() {
+            connection.held = Some(event);
+        }
         None
     }
 
+    /// Waits until the consumer has made room for a message, at most for the keep-alive time: if it reads nothing for
+    /// so long, the broker ends the connection anyway. While it waits the network stands still and the broker with it.
+    async fn wait_for_room(&mut self, connection: &mut Connection, message: Event) -> Option<End> {
+        let events = self.events.clone();
+        let mut room = pin!(events.reserve_many(self.kept_free + 1));
+        let patience = match self.options.keep_alive {
+            Duration::ZERO => UNSILENCED_PATIENCE,
+            keep_alive => keep_alive,
+        };
+        let limit = Instant::now() + patience;
+        loop {
+            tokio::select! {
+                reserved = &mut room => {
+                    drop(reserved);
+                    self.emit(message);
+                    return None;
+                }
+                () = sleep_until(limit) => return Some(End::Broken(reason::overrun(&self.options.broker, patience))),
+                command = self.commands.recv() => self.on_command(connection, command),
+                () = self.shared.acks.ready() => self.send_acks(connection),
+            }
+            if connection.stop.is_some() {
+                // Without its PUBACK the message comes again, if the session is kept.
+                return None;
+            }
+        }
+    }
+
     fn send_acks(&self, connection: &mut Connection) {
-        while let Some(packet) = self.shared.acks.next_ready() {
+        while connection.acks_under_way < MOST_ACKS {
+            let Some(packet) = self.shared.acks.next_ready() else { return };
             match connection.client.try_manual_ack(ManualAck::PubAck(PubAck::new(packet, None))) {
                 Ok(()) => connection.acks_under_way += 1,
                 Err(fault) => error!(%fault, "BUG: an acknowledgement found no room in the MQTT library's queue"),

@@ -117,4 +117,6 @@ pub enum Cause {
     Timeout,
     /// One of the two sides did not keep to the protocol.
     Protocol,
+    /// The consumer did not read the events while the broker sent more messages than there is room for.
+    Overrun,
 }

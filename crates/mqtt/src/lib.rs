@@ -14,9 +14,10 @@
 //!    when to publish it again.
 //! 2. A received message is acknowledged when the caller says so, and PUBACKs leave in the order of receipt whatever the
 //!    order in which they were given. One that belongs to an earlier connection is dropped: the broker delivers again.
-//! 3. The task never waits for the consumer while a connection stands. All queues are bounded: publishes by
-//!    [`Options::max_in_flight`], received messages by [`Options::receive_maximum`]. Before it connects again it waits
-//!    until the consumer has read every event of the connection before.
+//! 3. All queues are bounded: publishes by [`Options::max_in_flight`], received messages by
+//!    [`Options::receive_maximum`]. A consumer that reads slowly stops the reading from the network, but not for longer
+//!    than the keep-alive time: then the connection ends. Before the task connects again it waits until the consumer has
+//!    read every event of the connection before.
 //! 4. It reconnects with a growing, jittered pause, for ever, except after reason 0x8E (session taken over): two clients
 //!    of one name would otherwise take the session from each other without end.
 //! 5. A password or private key is in no `Debug`, `Display` or log line.
@@ -30,6 +31,7 @@ mod link;
 mod options;
 mod reason;
 mod session;
+mod socket;
 mod tls;
 
 pub use acks::AckToken;

@@ -1,18 +1,23 @@
 //! Our values in the library's types and back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{
-    AckMode, AsyncClient, Broker, EventLoop, LastWill, LastWillProperties, MqttOptions, NetworkOptions, Publish,
-    PublishOptions, PublishProperties, QoS, valid_topic,
+    AckMode, AsyncClient, Broker, EventLoop, LastWill, LastWillProperties, MqttOptions, Publish, PublishOptions,
+    PublishProperties, QoS, valid_topic,
 };
 
 use crate::client::MOST_FILTERS;
 use crate::session::NothingUnderWay;
-use crate::{Message, Options, OptionsError, tls};
+use crate::socket::{self, Tap};
+use crate::{BrokerUrl, Message, Options, OptionsError, tls};
 
 /// The largest packet that MQTT can express.
 const LARGEST_PACKET: u32 = 268_435_455;
+/// Acknowledgements that may wait in the library's queue.
+pub(crate) const MOST_ACKS: usize = 256;
 /// The longest string that MQTT can express.
 const LONGEST_STRING: usize = 65_535;
 
@@ -21,6 +26,8 @@ const LONGEST_STRING: usize = 65_535;
 pub(crate) struct Template {
     options: MqttOptions,
     requests: usize,
+    broker: BrokerUrl,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Template {
@@ -28,9 +35,6 @@ impl Template {
         check(options)?;
         let mut mqtt =
             MqttOptions::new(&options.client_id, Broker::tcp(options.broker.host.clone(), options.broker.port));
-        if options.broker.tls {
-            mqtt.set_transport(tls::transport(&options.tls)?);
-        }
         match (&options.username, &options.password) {
             (Some(username), Some(password)) => {
                 mqtt.set_credentials(username, password.expose().to_owned());
@@ -40,9 +44,6 @@ impl Template {
             }
             (None, _) => {}
         }
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        mqtt.set_network_options(network);
         mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
         mqtt.set_clean_start(options.clean_start);
         let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
@@ -61,13 +62,18 @@ impl Template {
         }
         // The library's queues take the publishes, which the client bounds, and beside them acknowledgements,
         // subscriptions and the disconnect.
-        let requests = usize::from(options.max_in_flight).max(usize::from(options.receive_maximum) + MOST_FILTERS + 8);
-        Ok(Self { options: mqtt, requests })
+        let requests = usize::from(options.max_in_flight).max(MOST_ACKS + MOST_FILTERS + 8);
+        let tls = if options.broker.tls { Some(tls::configuration(&options.tls)?) } else { None };
+        Ok(Self { options: mqtt, requests, broker: options.broker.clone(), tls })
     }
 
-    /// A fresh connection's event loop and the handle that feeds it.
-    pub(crate) fn build(&self) -> (AsyncClient, EventLoop) {
-        AsyncClient::builder(self.options.clone()).capacity(self.requests).build()
+    /// A fresh connection's event loop, the handle that feeds it and what is kept beside them.
+    pub(crate) fn build(&self) -> (AsyncClient, EventLoop, Tap) {
+        let (mut options, tap) = (self.options.clone(), Tap::default());
+        let (BrokerUrl { host, port, .. }, tls, listener) = (self.broker.clone(), self.tls.clone(), tap.clone());
+        options.set_socket_connector(move |_, _| socket::connect(host.clone(), port, tls.clone(), listener.clone()));
+        let (client, event_loop) = AsyncClient::builder(options).capacity(self.requests).build();
+        (client, event_loop, tap)
     }
 }
 
@@ -161,7 +167,6 @@ fn last_will(will: &Message) -> LastWill {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::{Secret, Tls};
@@ -196,7 +201,7 @@ mod tests {
     #[test]
     fn options_are_checked_before_anything_starts() {
         type Change = fn(&mut Options);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 7] = [
             (|o| o.client_id.clear(), "client id"),
             (|o| o.receive_maximum = 0, "receive maximum"),
             (|o| o.max_in_flight = 0, "in flight"),
@@ -204,7 +209,6 @@ mod tests {
             (|o| o.password = Some(Secret::new("x")), "`username`"),
             (|o| o.will = Some(message("a/#", 1)), "last will"),
             (|o| (o.broker.tls, o.tls) = (true, Tls { ca: Some(b"no PEM".to_vec()), identity: None }), "`ca_file`"),
-            (|o| (o.broker.tls, o.tls) = (true, Tls { ca: None, identity: Some((vec![], vec![])) }), "`ca_file`"),
         ];
         for (change, word) in cases {
             let mut options = options();

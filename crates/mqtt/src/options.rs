@@ -183,7 +183,7 @@ impl fmt::Debug for Secret {
 pub struct Tls {
     /// The authorities to trust; `None`: those of the system.
     pub ca: Option<Vec<u8>>,
-    /// Our own certificate, followed by its chain, and the private key that goes with it. Needs `ca`.
+    /// Our own certificate, followed by its chain, and the private key that goes with it.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -197,7 +197,6 @@ impl fmt::Debug for Tls {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -2,24 +2,34 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use rumqttc::tokio_rustls::rustls;
 use rumqttc::{ConnectReturnCode, ConnectionError, PubAckReason, StateError, SubscribeReasonCode};
 
+use crate::socket::{HandshakeFault, Tap};
 use crate::{BrokerUrl, Cause, Disconnect};
 
 /// The v5 reason code for "another client took over this session".
 pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8E;
 
 /// Why the connection to `broker` ended or did not come about.
-pub(crate) fn disconnect(broker: &BrokerUrl, client_id: &str, error: &ConnectionError) -> Disconnect {
+pub(crate) fn disconnect(broker: &BrokerUrl, client_id: &str, error: &ConnectionError, tap: &Tap) -> Disconnect {
     let from_code = |code: u8, said: Option<&str>| by_code(broker, client_id, code, said);
-    match error {
-        ConnectionError::ConnectionRefused(code) => from_code(connect_code(*code), None),
-        ConnectionError::MqttState(StateError::ConnFail { reason }) => from_code(connect_code(*reason), None),
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
+    match (error, tap.code()) {
+        (ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }), _) => {
             from_code(*reason_code as u8, reason_string.as_deref())
         }
+        (_, Some(code)) => from_code(code, None),
+        (error, None) => by_error(broker, client_id, error),
+    }
+}
+
+fn by_error(broker: &BrokerUrl, client_id: &str, error: &ConnectionError) -> Disconnect {
+    let from_code = |code: ConnectReturnCode| by_code(broker, client_id, connect_code(code), None);
+    match error {
+        ConnectionError::ConnectionRefused(code) => from_code(*code),
+        ConnectionError::MqttState(StateError::ConnFail { reason }) => from_code(*reason),
         ConnectionError::Timeout(_) => told(
             Cause::Timeout,
             format!("the broker at {broker} did not answer in time; is it overloaded, or another service?"),
@@ -27,10 +37,13 @@ pub(crate) fn disconnect(broker: &BrokerUrl, client_id: &str, error: &Connection
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
             told(Cause::Timeout, format!("the broker at {broker} did not answer a ping within the keep-alive time"))
         }
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            told(Cause::Closed, format!("the broker at {broker} closed the connection without giving a reason"))
-        }
-        ConnectionError::Tls(fault) => tls(broker, fault),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => told(
+            Cause::Closed,
+            format!(
+                "the broker at {broker} closed the connection without giving a reason; \
+                 an old one does so when another client connects with the id {client_id:?}"
+            ),
+        ),
         other => by_source(broker, other),
     }
 }
@@ -38,6 +51,17 @@ pub(crate) fn disconnect(broker: &BrokerUrl, client_id: &str, error: &Connection
 /// A fault that the driver found itself.
 pub(crate) fn protocol(broker: &BrokerUrl, fault: &str) -> Disconnect {
     told(Cause::Protocol, format!("the connection to the broker at {broker} was given up: {fault}"))
+}
+
+/// The consumer read no event for so long that the connection was given up.
+pub(crate) fn overrun(broker: &BrokerUrl, patience: Duration) -> Disconnect {
+    told(
+        Cause::Overrun,
+        format!(
+            "the connection to the broker at {broker} was given up: it sent more messages than are taken, \
+             and none was for {patience:?}"
+        ),
+    )
 }
 
 fn told(cause: Cause, sentence: String) -> Disconnect {
@@ -63,8 +87,10 @@ fn by_source(broker: &BrokerUrl, error: &ConnectionError) -> Disconnect {
     let Some(system) = system else {
         return told(Cause::Protocol, format!("the connection to the broker at {broker} broke: {error}"));
     };
-    if let Some(fault) = system.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls(broker, fault);
+    if let Some(inner) = system.get_ref()
+        && (inner.is::<HandshakeFault>() || inner.is::<rustls::Error>())
+    {
+        return tls(broker, inner);
     }
     match error {
         // Only connecting gives a bare I/O error; later ones come through the protocol's state.

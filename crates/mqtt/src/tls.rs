@@ -5,42 +5,41 @@ use std::sync::Arc;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
 use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rumqttc::{TlsConfiguration, Transport};
 
 use crate::{OptionsError, Tls};
 
-/// The transport for `mqtts`.
-pub(crate) fn transport(tls: &Tls) -> Result<Transport, OptionsError> {
-    let configuration = match (&tls.ca, &tls.identity) {
-        (Some(ca), identity) => TlsConfiguration::Rustls(Arc::new(client_config(ca, identity.as_ref())?)),
-        (None, None) => TlsConfiguration::try_default_rustls().map_err(|error| {
-            fault(format_args!("the system's certificates can't be read ({error}); name a `ca_file`"))
-        })?,
-        (None, Some(_)) => {
-            return Err(fault("a client certificate (`cert_file`, `key_file`) needs a `ca_file` beside it"));
-        }
-    };
-    Ok(Transport::tls_with_config(configuration))
-}
-
-fn client_config(ca: &[u8], identity: Option<&(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, OptionsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca, "ca_file")? {
-        roots
-            .add(certificate)
-            .map_err(|error| fault(format_args!("`ca_file` holds a certificate that can't be used ({error})")))?;
-    }
+/// What a connection by `mqtts` needs.
+pub(crate) fn configuration(tls: &Tls) -> Result<Arc<ClientConfig>, OptionsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(fault)?
-        .with_root_certificates(roots);
-    let Some((chain, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+        .with_root_certificates(roots(tls.ca.as_deref())?);
+    let Some((chain, key)) = &tls.identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
     let chain = certificates(chain, "cert_file")?;
     // The parser's own words are left out: they might quote the key.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| fault("`key_file` holds no private key in PEM form"))?;
-    builder
+    let configuration = builder
         .with_client_auth_cert(chain, key)
-        .map_err(|error| fault(format_args!("`key_file` and `cert_file` do not go together ({error})")))
+        .map_err(|error| fault(format_args!("`key_file` and `cert_file` do not go together ({error})")))?;
+    Ok(Arc::new(configuration))
+}
+
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, OptionsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(pem) = ca {
+        for certificate in certificates(pem, "ca_file")? {
+            roots
+                .add(certificate)
+                .map_err(|error| fault(format_args!("`ca_file` holds a certificate that can't be used ({error})")))?;
+        }
+        return Ok(roots);
+    }
+    // Among a system's many certificates single ones may be out of use; that is no fault as long as others are there.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(fault("the system has no certificates of authorities; install them or name a `ca_file`"));
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, OptionsError> {

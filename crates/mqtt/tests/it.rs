@@ -1,0 +1,16 @@
+//! The client against a real mosquitto.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test with its line")]
+
+// Under the name that the workspace gives it.
+extern crate utilizer_mqtt as mqtt;
+
+mod it {
+    mod outside;
+    mod publish;
+    mod reconnect;
+    mod stop;
+    mod subscribe;
+    mod support;
+    mod tls;
+}
