@@ -97,17 +97,13 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// The identity as MQTT v5 user properties, so that a receiver can book a record whose payload it can't read.
-pub fn user_properties(head: &Head, kind: Kind) -> Vec<(String, String)> {
+pub fn user_properties(host: &HostName, boot: Option<&BootId>, kind: Kind, seq: Option<u64>) -> Vec<(String, String)> {
     let mut properties = vec![
-        ("v".to_owned(), head.v.to_string()),
-        ("host".to_owned(), head.host.to_string()),
+        ("v".to_owned(), VERSION.to_string()),
+        ("host".to_owned(), host.to_string()),
         ("kind".to_owned(), kind.to_string()),
     ];
-    if let Some(boot) = &head.boot {
-        properties.push(("boot".to_owned(), boot.to_string()));
-    }
-    if let Some(seq) = head.seq {
-        properties.push(("seq".to_owned(), seq.to_string()));
-    }
+    properties.extend(boot.map(|boot| ("boot".to_owned(), boot.to_string())));
+    properties.extend(seq.map(|seq| ("seq".to_owned(), seq.to_string())));
     properties
 }

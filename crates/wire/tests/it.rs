@@ -104,7 +104,7 @@ fn durable_messages() {
             pid: 4711,
             name: "postgres".into(),
             cpu_percent: Value(152.25),
-            memory_percent: Value(3.5),
+            memory_percent: Some(Value(3.5)),
             resident_memory_bytes: 301_989_888,
         }],
     });
@@ -299,7 +299,8 @@ fn a_receiver_ignores_what_it_does_not_know_and_refuses_another_version() {
 
 #[test]
 fn identity_stands_in_user_properties() {
-    let properties = user_properties(&head(), Kind::Logs);
+    let head = head();
+    let properties = user_properties(&head.host, head.boot.as_ref(), Kind::Logs, head.seq);
     let find = |name: &str| properties.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     assert_eq!(find("v"), Some("1"));
     assert_eq!(find("host"), Some("web-01"));

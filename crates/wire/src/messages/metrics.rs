@@ -90,8 +90,9 @@ pub struct Process {
     pub name: String,
     /// CPU time over wall time since the last pass; one core is 100.
     pub cpu_percent: Value,
-    /// Resident memory over the host's memory.
-    pub memory_percent: Value,
+    /// Resident memory over the host's memory; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<Value>,
     /// Resident memory.
     pub resident_memory_bytes: u64,
 }
