@@ -1,0 +1,51 @@
+# What a developer types. `make` alone lists the targets.
+
+CARGO ?= cargo
+# For `up`: what follows `utilizer up`, as in `make up ARGS="--interval 2s"`.
+ARGS ?=
+
+# The ClickHouse engine for tests lives in a Python environment of its own.
+export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
+# Tests wait for servers more than they compute, so a small machine takes more threads than cores; the bound keeps a large
+# one from starting dozens of database servers at once.
+export RUST_TEST_THREADS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help up test bench lint fmt docs deny golden deps
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# A development build: it is there in a fraction of a release build's time, and fast enough for one host.
+up: ## Build and run everything for this host in one process; switches by ARGS="--interval 2s".
+	$(CARGO) run --bin utilizer -- up $(ARGS)
+
+# The binaries are built first, since a package's tests build no binaries of other packages. With the same features as the
+# tests, so that nothing is compiled twice.
+test: deps ## Install what tests need, build the binaries, run every test.
+	$(CARGO) build --workspace --all-features --bins
+	$(CARGO) test --workspace --all-features
+
+bench: ## Measure what a pass over this host costs; BENCHMARKS.md says how to read it.
+	$(CARGO) run --release --package utilizer-agent --example pass
+
+lint: ## Check formatting, and clippy without warnings.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+fmt: ## Format all code.
+	$(CARGO) fmt --all
+
+docs: ## Build the documentation of all crates, without warnings.
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
+
+deny: ## Check licences, bans and sources of all dependencies (deny.toml).
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+		{ echo "cargo-deny is missing; install it with: cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny --all-features check licenses bans sources
+
+golden: ## Write the golden files anew after a change that is meant; read the difference before committing.
+	UPDATE_GOLDEN=1 $(CARGO) test --all-features --package utilizer-wire --package utilizer-agent --test it
+
+deps: ## Install what tests need: PostgreSQL, mosquitto, the ClickHouse engine.
+	@tools/test-deps.sh
