@@ -171,13 +171,17 @@ impl Batch {
 
     /// How many rows it holds for all tables together.
     pub fn row_count(&self) -> usize {
-        self.records
-            .iter()
-            .map(|r| match &r.rows {
-                Rows::Metrics(rows) => rows.len(),
-                Rows::Logs(rows) => rows.len(),
-                Rows::Alert(_) => 1,
-            })
-            .sum()
+        self.records.iter().map(Record::row_count).sum()
+    }
+}
+
+impl Record {
+    /// How many rows it holds.
+    pub fn row_count(&self) -> usize {
+        match &self.rows {
+            Rows::Metrics(rows) => rows.len(),
+            Rows::Logs(rows) => rows.len(),
+            Rows::Alert(_) => 1,
+        }
     }
 }

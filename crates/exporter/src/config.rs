@@ -1,0 +1,249 @@
+//! The sections that every exporter's configuration has, as written in its file.
+//!
+//! serde can't both share a flattened struct and refuse unknown keys, so each exporter's own struct names these
+//! sections as fields and lends them as [`Common`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::config::{Fault, Loaded, duration, size};
+use daemon::http::Allow;
+use daemon::mqtt::{Broker, Password};
+use serde::{Deserialize, Serialize};
+use wire::{GroupName, HostName, MemberName};
+
+use crate::map::Rules;
+use crate::settings::{
+    BatchLimits, DEAD_LETTER_BYTES, DeadLetterLimits, RECEIVE_MAXIMUM, Serve, Settings, dead_letter_file,
+};
+use crate::writer::Backoff;
+
+/// `[mqtt]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttSection {
+    /// `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
+    pub url: String,
+    /// User name.
+    pub username: Option<String>,
+    /// The password; from the environment only.
+    pub password: Option<Password>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// Authorities to trust, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate and its chain, PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_file: Option<PathBuf>,
+    /// The exporters that share one copy of the telemetry; by default called as the store.
+    pub group: Option<String>,
+    /// This exporter's name in the group; by default the host's name.
+    pub member: Option<String>,
+    /// One part of the hosts. Not available yet.
+    pub shard: Option<String>,
+    /// How many messages may be held before they are committed.
+    pub receive_maximum: u16,
+}
+
+impl Default for MqttSection {
+    fn default() -> Self {
+        Self {
+            url: "mqtt://127.0.0.1:1883".to_owned(),
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            group: None,
+            member: None,
+            shard: None,
+            receive_maximum: RECEIVE_MAXIMUM,
+        }
+    }
+}
+
+/// `[rows]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RowsSection {
+    /// One metrics message in each such span makes rows; `0s`: every one does.
+    #[serde(with = "duration")]
+    pub every: Duration,
+    /// Whether the top processes make rows.
+    pub processes: bool,
+}
+
+impl Default for RowsSection {
+    fn default() -> Self {
+        let Rules { every, processes, .. } = Rules::default();
+        Self { every, processes }
+    }
+}
+
+/// `[batch]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSection {
+    /// A batch is written once it has this many rows.
+    pub max_rows: usize,
+    /// Or once its first message has waited this long.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+}
+
+impl Default for BatchSection {
+    fn default() -> Self {
+        let BatchLimits { max_rows, max_age } = BatchLimits::default();
+        Self { max_rows, max_age }
+    }
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSection {
+    /// Metric rows older than this are marked, and get no partition of their own.
+    #[serde(with = "duration")]
+    pub metrics: Duration,
+    /// How long log lines stay, in a store that has a table for them and drops old ones.
+    #[serde(with = "duration")]
+    pub logs: Duration,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self { metrics: Rules::default().retention, logs: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+/// `[dead_letters]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadLettersSection {
+    /// How large their file may become.
+    #[serde(with = "size")]
+    pub max_bytes: u64,
+}
+
+impl Default for DeadLettersSection {
+    fn default() -> Self {
+        Self { max_bytes: DEAD_LETTER_BYTES }
+    }
+}
+
+/// `[serve]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeSection {
+    /// Where `/metrics`, `/healthz` and `/readyz` are; empty: nowhere.
+    pub listen: String,
+    /// Who is answered.
+    pub allow: Vec<String>,
+}
+
+impl Default for ServeSection {
+    fn default() -> Self {
+        Self { listen: "[::]:9461".to_owned(), allow: vec!["loopback".to_owned(), "private".to_owned()] }
+    }
+}
+
+/// The shared sections of one exporter's configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'a> {
+    /// `state_dir`
+    pub state_dir: &'a Path,
+    /// `[mqtt]`
+    pub mqtt: &'a MqttSection,
+    /// `[rows]`
+    pub rows: &'a RowsSection,
+    /// `[batch]`
+    pub batch: &'a BatchSection,
+    /// `[retention]`
+    pub retention: &'a RetentionSection,
+    /// `[dead_letters]`
+    pub dead_letters: &'a DeadLettersSection,
+    /// `[serve]`
+    pub serve: &'a ServeSection,
+}
+
+impl Common<'_> {
+    /// The checked settings of a tier, or every fault, each with the place of its key in `loaded`. `sink` names the
+    /// default group.
+    pub fn settings<T>(&self, sink: &str, loaded: &Loaded<T>) -> Result<Settings, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mqtt = self.mqtt;
+        let broker = Broker {
+            url: &mqtt.url,
+            username: mqtt.username.as_deref(),
+            password: mqtt.password.as_ref(),
+            password_file: mqtt.password_file.as_deref(),
+            ca_file: mqtt.ca_file.as_deref(),
+            cert_file: mqtt.cert_file.as_deref(),
+            key_file: mqtt.key_file.as_deref(),
+        };
+        let broker = broker
+            .options("")
+            .map_err(|list| faults.extend(list.into_iter().map(|(key, text)| loaded.fault(key, text))))
+            .ok();
+        let group: Option<GroupName> =
+            mqtt.group.as_deref().unwrap_or(sink).parse().map_err(|e| faults.push(loaded.fault("mqtt.group", e))).ok();
+        let member: Option<MemberName> = mqtt
+            .member
+            .clone()
+            .unwrap_or_else(host_name)
+            .parse()
+            .map_err(|e| faults.push(loaded.fault("mqtt.member", e)))
+            .ok();
+        if mqtt.shard.is_some() {
+            faults.push(loaded.fault("mqtt.shard", "shards are not available yet; take the key out"));
+        }
+        if mqtt.receive_maximum == 0 {
+            faults.push(loaded.fault("mqtt.receive_maximum", "at least 1 message must be allowed"));
+        }
+        if self.batch.max_rows == 0 {
+            faults.push(loaded.fault("batch.max_rows", "a batch has at least 1 row"));
+        }
+        if self.retention.metrics < Duration::from_secs(86_400) {
+            faults.push(loaded.fault("retention.metrics", "at least a day (1d) must be kept"));
+        }
+        let allow = Allow::parse(&self.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
+        let listen = &self.serve.listen;
+        if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
+            faults.push(loaded.fault(
+                "serve.listen",
+                format_args!("{listen:?} is not an address and port such as 127.0.0.1:9461 or [::]:9461"),
+            ));
+        }
+        match (broker, group, member, allow) {
+            (Some(broker), Some(group), Some(member), Some(allow)) if faults.is_empty() => Ok(Settings {
+                broker,
+                group,
+                member,
+                receive_maximum: mqtt.receive_maximum,
+                rules: Rules {
+                    every: self.rows.every,
+                    processes: self.rows.processes,
+                    retention: self.retention.metrics,
+                },
+                batch: BatchLimits { max_rows: self.batch.max_rows, max_age: self.batch.max_age },
+                dead_letters: DeadLetterLimits {
+                    path: dead_letter_file(self.state_dir),
+                    max_bytes: self.dead_letters.max_bytes,
+                },
+                serve: (!listen.is_empty()).then(|| Serve { listen: listen.clone(), allow: Arc::new(allow) }),
+                backoff: Backoff::default(),
+                metrics: crate::metrics::Metrics::new(),
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// The system's name made fit for a topic.
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    HostName::from_system(&uname.nodename().to_string_lossy()).map_or_else(|| "exporter".to_owned(), |n| n.to_string())
+}

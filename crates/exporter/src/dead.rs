@@ -1,0 +1,237 @@
+//! Dead letters: what could not be read or stored, kept for a person to look at.
+//!
+//! `dead-letters.ndjson` in the state folder holds one JSON object a line: `time`, `topic`, `reason`, `detail`, and
+//! `payload` as text, or `payload_base64` where it is no UTF-8. The file is bounded; beyond the bound dead letters are
+//! counted and logged only. Whoever has looked at it may delete or move it at any time.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wire::Timestamp;
+
+use crate::metrics::Metrics;
+
+/// Why something is a dead letter: the label of its counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The topic is none of utilizer's, or names a host that can't be one.
+    Topic,
+    /// The payload is not the message that its topic promises.
+    Payload,
+    /// A version of the message that this program does not know.
+    Version,
+    /// The payload names another host than the topic.
+    Host,
+    /// A row that no store takes: too long a text, NaN.
+    Row,
+    /// A row that this store refused.
+    Poison,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 6] =
+        [Reason::Topic, Reason::Payload, Reason::Version, Reason::Host, Reason::Row, Reason::Poison];
+
+    /// As it stands in metrics and in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Topic => "topic",
+            Reason::Payload => "payload",
+            Reason::Version => "version",
+            Reason::Host => "host",
+            Reason::Row => "row",
+            Reason::Poison => "poison",
+        }
+    }
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// The topic it came on.
+    pub topic: String,
+    /// Why.
+    pub reason: Reason,
+    /// The same as a sentence.
+    pub detail: String,
+    /// The message, or the one row of it.
+    pub payload: Vec<u8>,
+}
+
+/// How often one reason is logged at most; the rest is counted.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// The store of dead letters.
+#[derive(Debug)]
+pub struct DeadLetters {
+    path: PathBuf,
+    max_bytes: u64,
+    metrics: Metrics,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logged: HashMap<Reason, (Instant, u64)>,
+    full: bool,
+}
+
+impl DeadLetters {
+    /// Makes the folder and tries whether the file can be written.
+    pub fn open(path: PathBuf, max_bytes: u64, metrics: Metrics) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        append(&path)?;
+        Ok(Self { path, max_bytes, metrics, state: Mutex::default() })
+    }
+
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps one: counts it, writes it down, and logs it at most once a second for each reason.
+    pub fn keep(&self, letter: &DeadLetter, now: Timestamp) {
+        self.metrics.dead_letter(letter.reason);
+        // No code runs under this lock that could leave the state half changed.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.write(letter, now);
+        match &kept {
+            Ok(true) => state.full = false,
+            Ok(false) if !state.full => {
+                state.full = true;
+                tracing::warn!(
+                    "{} has reached its {} bytes: dead letters are counted and logged only until it is moved away",
+                    self.path.display(),
+                    self.max_bytes
+                );
+            }
+            Ok(false) => {}
+            Err(_) => {}
+        }
+        let (at, passed_over) = state.logged.entry(letter.reason).or_insert((Instant::now() - LOG_EVERY, 0));
+        if at.elapsed() < LOG_EVERY {
+            *passed_over += 1;
+            return;
+        }
+        tracing::warn!(
+            topic = %letter.topic.chars().take(200).collect::<String>(),
+            reason = letter.reason.as_str(),
+            passed_over = *passed_over,
+            "dead letter: {}{}",
+            letter.detail,
+            kept.err().map(|e| format!(" (and {} can't be written: {e})", self.path.display())).unwrap_or_default()
+        );
+        (*at, *passed_over) = (Instant::now(), 0);
+    }
+
+    /// Whether there was room. Opened each time, so that the file may be moved away at any time.
+    fn write(&self, letter: &DeadLetter, now: Timestamp) -> io::Result<bool> {
+        let mut line = json!({
+            "time": now.to_string(),
+            "topic": letter.topic,
+            "reason": letter.reason.as_str(),
+            "detail": letter.detail,
+        });
+        match std::str::from_utf8(&letter.payload) {
+            Ok(text) => line["payload"] = text.into(),
+            Err(_) => line["payload_base64"] = base64(&letter.payload).into(),
+        }
+        let mut line = line.to_string();
+        line.push('\n');
+        let mut file = append(&self.path)?;
+        if file.metadata()?.len() + line.len() as u64 > self.max_bytes {
+            return Ok(false);
+        }
+        file.write_all(line.as_bytes()).map(|()| true)
+    }
+}
+
+/// Payloads may hold anything: nobody but the owner and the group reads them.
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, byte| (group << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let symbol = ALPHABET[(group >> (18 - 6 * i)) as usize & 63];
+            text.push(if i <= chunk.len() { char::from(symbol) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn letter(payload: &[u8]) -> DeadLetter {
+        DeadLetter {
+            topic: "utilizer/v1/telemetry/web-01/metrics".to_owned(),
+            reason: Reason::Payload,
+            detail: "not JSON".to_owned(),
+            payload: payload.to_vec(),
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T22:30:00Z".parse().unwrap()
+    }
+
+    fn lines(path: &Path) -> Vec<Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn letters_are_lines_with_text_or_base64() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/dead-letters.ndjson");
+        let letters = DeadLetters::open(path.clone(), 1 << 20, Metrics::new()).unwrap();
+        letters.keep(&letter("{\"a\": \"ü\n".as_bytes()), now());
+        letters.keep(&letter(&[0xff, 0, 1]), now());
+        let lines = lines(&path);
+        assert_eq!(lines[0]["payload"], "{\"a\": \"ü\n");
+        assert_eq!(lines[0]["reason"], "payload");
+        assert_eq!(lines[0]["time"], "2026-11-21T22:30:00.000Z");
+        assert_eq!(lines[1]["payload_base64"], "/wAB");
+    }
+
+    #[test]
+    fn the_file_is_bounded_and_may_be_moved_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead-letters.ndjson");
+        let letters = DeadLetters::open(path.clone(), 400, Metrics::new()).unwrap();
+        for _ in 0..10 {
+            letters.keep(&letter(b"payload"), now());
+        }
+        let full = lines(&path).len();
+        assert!((1..10).contains(&full), "{full}");
+        assert!(fs::metadata(&path).unwrap().len() <= 400);
+        fs::remove_file(&path).unwrap();
+        letters.keep(&letter(b"payload"), now());
+        assert_eq!(lines(&path).len(), 1);
+    }
+
+    #[test]
+    fn base64_as_in_rfc_4648() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}

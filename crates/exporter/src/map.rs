@@ -1,0 +1,434 @@
+//! From messages to rows. Pure: the time of now is a parameter.
+//!
+//! A row that no store would take is refused alone; the other rows of its message are written.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+use wire::messages::{
+    AlertState, AlertTransition, HostState, Logs, Metrics, Pipeline, PipelineRecord, Process, Status,
+};
+use wire::{Head, HostName, LabelSet, Stage, Timestamp, Value};
+
+use crate::rows::{AlertRow, HostRow, LogRow, MetricRow};
+
+/// What decides which rows a message makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// One metrics message in each such span makes rows; zero: every message does.
+    pub every: Duration,
+    /// Whether the top processes make rows.
+    pub processes: bool,
+    /// Metric rows older than this are marked with `metadata.original_time`.
+    pub retention: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(60), processes: false, retention: Duration::from_secs(90 * 86_400) }
+    }
+}
+
+/// How far ahead of ours a sender's clock may be before its rows are marked.
+const AHEAD: Duration = Duration::from_secs(86_400);
+
+/// The first moment that a metric row holds: 0001-01-01T00:00:00Z. There is no year 0 in SQL.
+const FIRST: i64 = -62_135_596_800_000;
+
+/// A row that is not written, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// A sentence.
+    pub reason: String,
+    /// The row as JSON, for the dead letters.
+    pub row: Json,
+}
+
+/// The rows of a message and what was refused of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mapped {
+    /// In the order of the message.
+    pub rows: Vec<MetricRow>,
+    /// Likewise.
+    pub refused: Vec<Refusal>,
+}
+
+/// Whether a metrics message makes rows, by its own time alone, so that every member of a group chooses alike: it is
+/// the first within its span of `every`.
+pub fn chosen(time: Timestamp, interval_seconds: f64, every: Duration) -> bool {
+    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
+    // An interval that is no span of time says nothing about what else will come: better a row too many.
+    if every == 0 || !interval_seconds.is_finite() || interval_seconds <= 0.0 {
+        return true;
+    }
+    (time.as_millis().rem_euclid(every) as f64) < interval_seconds * 1000.0
+}
+
+/// The rows of one interval of a host: one per gauge and published sample, and per process where `rules` says so.
+pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Mapped {
+    let mut mapped = Mapped::default();
+    if !chosen(head.time, body.interval_seconds, rules.every) {
+        return mapped;
+    }
+    let job_id = format!("host:{}", head.host);
+    let mut add = |stage: Stage, metric_name: &str, value: Value, metadata: Map<String, Json>| {
+        let record = PipelineRecord {
+            job_id: job_id.clone(),
+            stage: stage.as_str().to_owned(),
+            metric_name: metric_name.to_owned(),
+            metric_value: value,
+            metadata: Some(metadata),
+            recorded_at: None,
+        };
+        mapped.add(record, &head.host, head.time, rules, now);
+    };
+    let with = |labels: &LabelSet| -> Map<String, Json> {
+        body.labels.iter().chain(labels.iter()).map(|(name, value)| (name.to_owned(), Json::from(value))).collect()
+    };
+    for gauge in &body.gauges {
+        add(Stage::of(&gauge.name), &gauge.name, gauge.value, with(&gauge.labels));
+    }
+    for family in &body.families {
+        for sample in &family.samples {
+            add(Stage::of(&family.name), &family.name, sample.value, with(&sample.labels));
+        }
+    }
+    if rules.processes {
+        for Process { pid, name, cpu_percent, memory_percent, .. } in &body.processes {
+            for (metric_name, value) in [("cpu_percent", *cpu_percent), ("memory_percent", *memory_percent)] {
+                let mut metadata = with(&LabelSet::default());
+                metadata.insert("pid".to_owned(), Json::from(*pid));
+                metadata.insert("name".to_owned(), Json::from(name.as_str()));
+                add(Stage::Process, metric_name, value, metadata);
+            }
+        }
+    }
+    mapped
+}
+
+/// The rows that a job reported, with the host that passed them on.
+pub fn pipeline(head: &Head, body: Pipeline, rules: &Rules, now: Timestamp) -> Mapped {
+    let mut mapped = Mapped::default();
+    for record in body.records {
+        mapped.add(record, &head.host, head.time, rules, now);
+    }
+    mapped
+}
+
+impl Mapped {
+    fn add(&mut self, record: PipelineRecord, host: &HostName, time: Timestamp, rules: &Rules, now: Timestamp) {
+        if let Err(fault) = record.check() {
+            let row = serde_json::to_value(&record).unwrap_or_default();
+            self.refused.push(Refusal { reason: fault.to_string(), row });
+            return;
+        }
+        let mut metadata = record.metadata.unwrap_or_default();
+        // The host is ours to say. A label of that name moves aside, as Prometheus does it.
+        if let Some(theirs) = metadata.insert("host".to_owned(), Json::from(host.as_str()))
+            && theirs != host.as_str()
+        {
+            metadata.insert("exported_host".to_owned(), theirs);
+        }
+        let recorded_at = record.recorded_at.unwrap_or(time);
+        if recorded_at < now.minus(rules.retention) || recorded_at > now.plus(AHEAD) {
+            metadata.insert("original_time".to_owned(), Json::from(recorded_at.to_string()));
+        }
+        self.rows.push(MetricRow {
+            job_id: record.job_id,
+            stage: record.stage,
+            metric_name: record.metric_name,
+            metric_value: record.metric_value.0,
+            metadata: Some(metadata),
+            recorded_at: recorded_at.max(Timestamp::from_millis(FIRST)),
+        });
+    }
+}
+
+/// The rows of a batch of log records. `event` begins every `event_id`.
+pub fn logs(head: &Head, body: Logs, event: &str) -> Vec<LogRow> {
+    body.records
+        .into_iter()
+        .enumerate()
+        .map(|(index, record)| LogRow {
+            timestamp: record.timestamp,
+            level: record.level.as_str(),
+            level_original: record.level_original.unwrap_or_else(|| record.level.as_str().to_owned()),
+            service_name: record.service_name,
+            message: record.message,
+            latency_ms: record.latency_ms,
+            host: head.host.to_string(),
+            logger: record.logger,
+            environment: record.environment,
+            category: record.category,
+            trace_id: record.trace_id,
+            request_id: record.request_id,
+            fields: record.fields.into_iter().collect(),
+            event_id: format!("{event}-{index}"),
+        })
+        .collect()
+}
+
+/// The row of an alert's transition.
+pub fn alert(head: &Head, body: AlertTransition, event: &str) -> Result<AlertRow, Refusal> {
+    if let Some(field) = nul_in_alert(&body) {
+        let reason = format!("{field} hold the character U+0000, which can't be stored");
+        return Err(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default() });
+    }
+    let alert = body.alert;
+    let first = |time: Timestamp| time.max(Timestamp::from_millis(FIRST));
+    Ok(AlertRow {
+        time: first(head.time),
+        host: head.host.to_string(),
+        alert_name: alert.labels.get("alertname").unwrap_or_default().to_owned(),
+        state: match body.state {
+            AlertState::Firing => "firing",
+            AlertState::Resolved => "resolved",
+        },
+        severity: alert.labels.get("severity").unwrap_or_default().to_owned(),
+        labels: object(alert.labels),
+        annotations: object(alert.annotations),
+        value: Some(alert.value.0).filter(|value| value.is_finite()),
+        active_at: first(alert.active_at),
+        resolved_at: alert.resolved_at.map(first),
+        fingerprint: alert.fingerprint,
+        event_id: format!("{event}-0"),
+    })
+}
+
+/// A host's row from its status; `None` where a text of it can't be stored.
+pub fn host(status: Status, now: Timestamp) -> Result<HostRow, Refusal> {
+    let json = serde_json::to_string(&status).unwrap_or_default();
+    // JSON writes U+0000 in this form only; a backslash before it would be another text.
+    if json.replace("\\\\", "").contains("\\u0000") {
+        let reason = "the status holds the character U+0000, which can't be stored".to_owned();
+        return Err(Refusal { reason, row: Json::from(json) });
+    }
+    Ok(HostRow {
+        host: status.host.to_string(),
+        state: match status.state {
+            HostState::Online => "online",
+            HostState::Offline => "offline",
+        },
+        version: status.version,
+        boot: status.boot,
+        interval_seconds: status.interval_seconds.filter(|seconds| seconds.is_finite()),
+        inventory: status.inventory.and_then(|inventory| match serde_json::to_value(inventory) {
+            Ok(Json::Object(map)) => Some(map),
+            _ => None,
+        }),
+        seen_at: now,
+    })
+}
+
+fn object(labels: LabelSet) -> Map<String, Json> {
+    labels.into_iter().map(|(name, value)| (name, Json::from(value))).collect()
+}
+
+fn nul_in_alert(body: &AlertTransition) -> Option<&'static str> {
+    let nul = |labels: &LabelSet| labels.iter().any(|(name, value)| name.contains('\0') || value.contains('\0'));
+    match &body.alert {
+        alert if nul(&alert.labels) => Some("the labels"),
+        alert if nul(&alert.annotations) => Some("the annotations"),
+        alert if alert.fingerprint.contains('\0') => Some("the fingerprint's characters"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        time("2026-11-21T22:30:00.000Z")
+    }
+
+    fn head(at: Timestamp) -> Head {
+        Head { v: 1, host: "web-01".parse().unwrap(), boot: Some("b1".parse().unwrap()), seq: Some(7), time: at }
+    }
+
+    fn body<T: serde::de::DeserializeOwned>(json: Json) -> T {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn sample() -> Metrics {
+        body(json!({
+            "interval_seconds": 10.0,
+            "labels": {"cluster": "eu-1"},
+            "gauges": [
+                {"name": "cpu_percent", "value": 12.5},
+                {"name": "disk_percent", "labels": {"mountpoint": "/"}, "value": 40},
+                {"name": "swap_percent", "value": "NaN"}
+            ],
+            "families": [{"name": "node_load1", "type": "gauge", "samples": [{"labels": {"host": "mine"}, "value": 0.5}]}],
+            "processes": [{"pid": 42, "name": "busy", "cpu_percent": 99.0, "memory_percent": 1.5, "resident_memory_bytes": 1}]
+        }))
+    }
+
+    #[test]
+    fn one_message_in_each_span_is_chosen() {
+        let seconds = |s: i64| Timestamp::from_millis(s * 1000);
+        let every = Duration::from_secs(60);
+        let chosen_of = |interval: i64, every| -> Vec<i64> {
+            (0..12).map(|i| i * interval).filter(|s| chosen(seconds(*s), interval as f64, every)).collect()
+        };
+        assert_eq!(chosen_of(10, every), [0, 60]);
+        assert_eq!(chosen_of(10, Duration::ZERO).len(), 12);
+        // An interval as long as the span, or longer, or one that does not divide it.
+        assert_eq!(chosen_of(60, every).len(), 12);
+        assert_eq!(chosen_of(90, every).len(), 12);
+        assert_eq!(chosen_of(25, every), [0, 75, 125, 200, 250]);
+        // A pass that began some milliseconds late counts for its span; one before the epoch too.
+        assert!(chosen(Timestamp::from_millis(60_009), 10.0, every));
+        assert!(!chosen(Timestamp::from_millis(59_999), 10.0, every));
+        assert!(chosen(Timestamp::from_millis(-59_999), 10.0, every));
+        for nonsense in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(chosen(Timestamp::from_millis(59_999), nonsense, every));
+        }
+    }
+
+    #[test]
+    fn gauges_and_samples_become_rows_and_a_nan_is_refused_alone() {
+        let mapped = metrics(&head(now()), sample(), &Rules::default(), now());
+        let rows: Vec<_> = mapped
+            .rows
+            .iter()
+            .map(|row| (row.stage.as_str(), row.metric_name.as_str(), row.metric_value, row.metadata.clone().unwrap()))
+            .collect();
+        let object = |json: Json| json.as_object().cloned().unwrap();
+        assert_eq!(
+            rows,
+            [
+                ("cpu", "cpu_percent", 12.5, object(json!({"cluster": "eu-1", "host": "web-01"}))),
+                ("disk", "disk_percent", 40.0, object(json!({"cluster": "eu-1", "mountpoint": "/", "host": "web-01"}))),
+                (
+                    "cpu",
+                    "node_load1",
+                    0.5,
+                    object(json!({"cluster": "eu-1", "exported_host": "mine", "host": "web-01"}))
+                ),
+            ]
+        );
+        assert!(mapped.rows.iter().all(|row| row.job_id == "host:web-01" && row.recorded_at == now()));
+        assert_eq!(mapped.refused.len(), 1);
+        assert!(mapped.refused[0].reason.contains("NaN"), "{:?}", mapped.refused);
+        assert_eq!(mapped.refused[0].row["metric_name"], "swap_percent");
+    }
+
+    #[test]
+    fn processes_become_rows_on_request() {
+        let rules = Rules { processes: true, ..Rules::default() };
+        let mapped = metrics(&head(now()), sample(), &rules, now());
+        let rows: Vec<_> = mapped.rows.iter().filter(|row| row.stage == "process").collect();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].metric_name.as_str(), rows[0].metric_value), ("cpu_percent", 99.0));
+        assert_eq!((rows[1].metric_name.as_str(), rows[1].metric_value), ("memory_percent", 1.5));
+        let metadata = rows[0].metadata.clone().unwrap();
+        assert_eq!(Json::from(metadata), json!({"cluster": "eu-1", "host": "web-01", "pid": 42, "name": "busy"}));
+    }
+
+    #[test]
+    fn a_message_between_two_marks_makes_no_rows() {
+        let at = time("2026-11-21T22:30:10.000Z");
+        assert_eq!(metrics(&head(at), sample(), &Rules::default(), now()), Mapped::default());
+    }
+
+    #[test]
+    fn pipeline_records_are_refused_one_by_one() {
+        let long = |n: usize| "x".repeat(n);
+        let record = |job: String, stage: String, name: String| json!({"job_id": job, "stage": stage, "metric_name": name, "metric_value": 1});
+        let records: Pipeline = body(json!({"records": [
+            record(long(100), long(50), long(100)),
+            record(long(101), "s".into(), "m".into()),
+            record("j".into(), long(51), "m".into()),
+            record("j".into(), "s".into(), long(101)),
+            // Characters count, not bytes.
+            record("ü".repeat(100), "s".into(), "m".into()),
+            record(String::new(), "s".into(), "m".into()),
+            {"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": "+Inf"},
+            {"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 1, "metadata": {"deep": ["\u{0}"]}},
+            {"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 2, "metadata": {"host": "web-01", "model": "v2"},
+             "recorded_at": "2026-11-21T20:00:00Z"}
+        ]}));
+        let mapped = pipeline(&head(now()), records, &Rules::default(), now());
+        assert_eq!(mapped.rows.len(), 3);
+        assert_eq!(mapped.rows[2].recorded_at, time("2026-11-21T20:00:00Z"));
+        assert_eq!(Json::from(mapped.rows[2].metadata.clone()), json!({"host": "web-01", "model": "v2"}));
+        let reasons: Vec<_> = mapped.refused.iter().map(|refusal| refusal.reason.as_str()).collect();
+        for (reason, part) in
+            reasons.iter().zip(["job_id has 101", "stage has 51", "metric_name has 101", "empty", "inf", "U+0000"])
+        {
+            assert!(reason.contains(part), "{reason}");
+        }
+        assert_eq!(reasons.len(), 6);
+    }
+
+    #[test]
+    fn times_outside_the_window_are_marked_and_kept() {
+        let rules = Rules { retention: 30 * DAY, ..Rules::default() };
+        let marked = |at: Timestamp| {
+            let records: Pipeline = body(
+                json!({"records": [{"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 1, "recorded_at": at.to_string()}]}),
+            );
+            let row = pipeline(&head(now()), records, &rules, now()).rows.remove(0);
+            (row.metadata.unwrap().get("original_time").cloned(), row.recorded_at)
+        };
+        for inside in [now(), now().minus(30 * DAY), now().plus(DAY)] {
+            assert_eq!(marked(inside), (None, inside));
+        }
+        for outside in ["1970-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"] {
+            assert_eq!(marked(time(outside)), (Some(Json::from(outside)), time(outside)));
+        }
+        // There is no year 0 in SQL.
+        let zero = "0000-01-01T00:00:00.000Z";
+        assert_eq!(marked(time(zero)), (Some(Json::from(zero)), time("0001-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn log_records_keep_their_level_and_get_their_ids() {
+        let records: Logs = body(json!({"records": [
+            {"timestamp": "2024-01-01T12:00:00Z", "level": "FATAL", "level_original": "CRITICAL", "message": "m",
+             "fields": {"b": "2", "a": "1"}},
+            {"timestamp": "2024-01-01T12:00:01Z", "level": "INFO", "message": "n"}
+        ]}));
+        let rows = logs(&head(now()), records, "b1-7");
+        assert_eq!((rows[0].level, rows[0].level_original.as_str()), ("FATAL", "CRITICAL"));
+        assert_eq!(rows[0].fields, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        assert_eq!((rows[1].level, rows[1].level_original.as_str()), ("INFO", "INFO"));
+        assert_eq!((rows[0].event_id.as_str(), rows[1].event_id.as_str()), ("b1-7-0", "b1-7-1"));
+    }
+
+    #[test]
+    fn alerts_become_rows_unless_they_hold_what_no_store_takes() {
+        let transition = |summary: &str| -> AlertTransition {
+            body(json!({"state": "resolved", "alert": {
+                "fingerprint": "00ff", "labels": {"alertname": "DiskFull", "severity": "critical"},
+                "annotations": {"summary": summary}, "value": "NaN",
+                "active_at": "2026-11-21T22:00:00Z", "fired_at": "2026-11-21T22:05:00Z", "resolved_at": "2026-11-21T22:30:00Z"
+            }}))
+        };
+        let row = alert(&head(now()), transition("full"), "b1-7").unwrap();
+        assert_eq!((row.alert_name.as_str(), row.severity.as_str(), row.state), ("DiskFull", "critical", "resolved"));
+        assert_eq!((row.value, row.event_id.as_str()), (None, "b1-7-0"));
+        assert!(alert(&head(now()), transition("a\0b"), "b1-7").unwrap_err().reason.contains("annotations"));
+    }
+
+    #[test]
+    fn a_status_becomes_a_host() {
+        let status = |os: &str| -> Status {
+            body(json!({"v": 1, "host": "web-01", "state": "online", "boot": "b1", "time": "2026-11-21T22:30:00Z",
+                        "version": "0.1.0", "interval_seconds": 10.0, "inventory": {"os": os}}))
+        };
+        let row = host(status("Debian \\u0000"), now()).unwrap();
+        assert_eq!((row.state, row.interval_seconds, row.seen_at), ("online", Some(10.0), now()));
+        assert_eq!(Json::from(row.inventory), json!({"os": "Debian \\u0000"}));
+        assert!(host(status("a\0b"), now()).is_err());
+    }
+}
