@@ -252,8 +252,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Families of counters from `name{label="value",…} number` lines, which stand together by name.
-    fn families(lines: &[(&str, &[(&'static str, &str)], f64)]) -> Families {
+    /// A sample's family, labels and value.
+    type Line<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+    /// Families of counters; lines of one family stand together.
+    fn families(lines: &[Line<'_>]) -> Families {
         let mut out = Families::default();
         let mut last = "";
         for (name, labels, value) in lines {

@@ -1,7 +1,26 @@
+//! utilizer's agent: samples a host every interval, is scraped by Prometheus as node_exporter is, and pushes over MQTT.
 //!
+//! The way of the data: [`collectors`] fill families into a [`snapshot`]; the [`sampler`] does that once an interval and
+//! at scrapes, and derives [`gauges`]; [`serve`] shows them; [`message`] puts them on the wire, the [`outbox`] numbers
+//! and keeps them, the [`publisher`] sends them. The library is the whole agent, so that `utilizer up` can run it
+//! in its own process; [`app`] is the entry.
+
+pub mod app;
 pub mod collectors;
+pub mod config;
 pub mod exposition;
 pub mod gauges;
 pub mod host;
+pub mod inventory;
+pub mod message;
+pub mod outbox;
 pub mod processes;
+pub mod publisher;
+pub mod push;
+pub mod sample;
+pub mod sampler;
+pub mod serve;
 pub mod snapshot;
+
+/// The agent's version, as it stands in status, metrics and pages.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -103,7 +103,7 @@ fn is_excluded(device: &str) -> bool {
 
 fn parse(text: &[u8], devices: &mut Cache<Device>) -> Result<(), TextError> {
     devices.begin();
-    for line in lines(text) {
+    for line in lines(text)? {
         let mut fields = fields(line);
         fields.number("a device's major number")?;
         fields.number("a device's minor number")?;
@@ -217,6 +217,7 @@ mod tests {
             b"\n\n",
         ] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 }

@@ -58,7 +58,7 @@ fn name(key: &str, bytes: bool) -> Option<Name> {
 fn parse(text: &[u8], names: &mut Cache<Option<Name>>, out: &mut Families) -> Result<(), TextError> {
     let mut total = false;
     names.begin();
-    for line in lines(text) {
+    for line in lines(text)? {
         let (key, value, bytes) = parse_line(line)?;
         total |= key == b"MemTotal";
         if let Some(name) = names.get(key, |key| name(key, bytes)) {
@@ -121,6 +121,7 @@ mod tests {
             b"\x7fELF\x02\x01",
         ] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 }

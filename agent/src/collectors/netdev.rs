@@ -53,7 +53,7 @@ impl NetDev {
 
 fn parse(text: &[u8], devices: &mut Cache<Device>) -> Result<(), TextError> {
     devices.begin();
-    let mut lines = lines(text);
+    let mut lines = lines(text)?;
     for _ in 0..HEADER_LINES {
         let header = lines.next().ok_or_else(|| TextError::new("the lines of titles are missing"))?;
         if !header.contains(&b'|') {
@@ -135,6 +135,7 @@ mod tests {
             b"\xff",
         ] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 }

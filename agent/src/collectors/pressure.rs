@@ -42,7 +42,7 @@ struct Stalls {
 
 fn parse(text: &[u8]) -> Result<Stalls, TextError> {
     let mut stalls = Stalls::default();
-    for line in lines(text) {
+    for line in lines(text)? {
         let mut fields = fields(line);
         let slot = match fields.next() {
             Some(b"some") => &mut stalls.some,
@@ -112,6 +112,7 @@ mod tests {
             b"\xff",
         ] {
             assert!(parse(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parse(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 

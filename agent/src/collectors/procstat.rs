@@ -39,7 +39,7 @@ pub(crate) fn parse(text: &[u8], into: &mut ProcStat) -> Result<(), TextError> {
     let mut cpus = std::mem::take(&mut into.cpus);
     cpus.clear();
     *into = ProcStat { cpus, ..ProcStat::default() };
-    for line in lines(text) {
+    for line in lines(text)? {
         let mut fields = fields(line);
         let Some(key) = fields.next() else { continue };
         let slot = match key {
@@ -161,6 +161,7 @@ softirq 5 1 2 2
             b"\x00\xff\xfe garbage \x80",
         ] {
             assert!(parsed(bad).is_err(), "{:?}", bad.escape_ascii().to_string());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{:?}", bad.escape_ascii().to_string());
         }
         // Cut anywhere: an error or less, never a panic.
         for end in 0..TEXT.len() {

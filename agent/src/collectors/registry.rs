@@ -36,12 +36,15 @@ pub struct Status {
 struct Health {
     status: Status,
     labels: Labels,
+    /// How long the collector took as the pass began.
+    beginning: Duration,
 }
 
 impl Health {
     fn new(name: &'static str) -> Self {
         let labels = Labels::new([("collector", name)]);
-        Self { status: Status { name, state: State::Waiting, duration: Duration::ZERO }, labels }
+        let status = Status { name, state: State::Waiting, duration: Duration::ZERO };
+        Self { status, labels, beginning: Duration::ZERO }
     }
 
     /// Takes note of a run, and says it in the log where it differs from the one before: once per change of state, so
@@ -85,10 +88,12 @@ impl Registry {
     /// Runs every collector and appends its families to `out`, then the families about the collectors themselves.
     pub fn run(&mut self, pass: Pass, out: &mut Families) {
         for (collector, health) in &mut self.collectors {
+            let begun = Instant::now();
             // A panic is told by `collect`, which is most likely to meet the same fault.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| collector.begin(pass))) {
                 debug!(collector = health.status.name, panic = panic_text(&*panic), "panic as the pass began");
             }
+            health.beginning = begun.elapsed();
         }
         for (collector, health) in &mut self.collectors {
             let mark = out.mark();
@@ -97,7 +102,7 @@ impl Registry {
             if !matches!(result, Ok(Outcome::Data)) {
                 out.truncate(mark);
             }
-            health.note(result, begun.elapsed());
+            health.note(result, health.beginning + begun.elapsed());
         }
         self.describe(out);
     }

@@ -30,12 +30,14 @@ fn is_wanted(field: &[u8]) -> bool {
         || (field.starts_with(b"pg") && field[2..].windows(5).any(|part| part == b"fault"))
 }
 
-fn parse(text: &[u8], names: &mut Cache<Name>, out: &mut Families) -> Result<(), TextError> {
+/// Appends a family for each field of the choice; a kernel may be built without counters of them.
+fn parse(text: &[u8], names: &mut Cache<Name>, out: &mut Families) -> Result<Outcome, TextError> {
+    let mut outcome = Outcome::Nothing;
     if text.is_empty() {
         return Err(TextError::new("the file is empty"));
     }
     names.begin();
-    for line in lines(text).filter(|line| is_wanted(line)) {
+    for line in lines(text)?.filter(|line| is_wanted(line)) {
         let mut fields = fields(line);
         let field = fields.text("a field's name")?;
         let value = fields.number("a count")?;
@@ -50,9 +52,10 @@ fn parse(text: &[u8], names: &mut Cache<Name>, out: &mut Families) -> Result<(),
         });
         out.family(metric.clone(), help.clone(), MetricType::Untyped);
         out.value(value as f64);
+        outcome = Outcome::Data;
     }
     names.end();
-    Ok(())
+    Ok(outcome)
 }
 
 impl Collector for VmStat {
@@ -62,8 +65,7 @@ impl Collector for VmStat {
 
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
         let Self { file, names } = self;
-        file.read(|text| parse(text, names, out))?.map_err(CollectError::malformed(file.path()))?;
-        Ok(Outcome::Data)
+        file.read(|text| parse(text, names, out))?.map_err(CollectError::malformed(file.path()))
     }
 }
 
@@ -73,7 +75,7 @@ mod tests {
 
     fn parsed(text: &[u8]) -> Result<Families, TextError> {
         let mut out = Families::default();
-        parse(text, &mut Cache::default(), &mut out).map(|()| out)
+        parse(text, &mut Cache::default(), &mut out).map(|_| out)
     }
 
     #[test]
@@ -91,6 +93,7 @@ mod tests {
     fn refuses_what_is_cut_or_garbage() {
         for bad in [&b""[..], b"pgpgin", b"pgpgin x\n", b"pgpgin 99999999999999999999\n", b"pgpg\xff 1\n"] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 }

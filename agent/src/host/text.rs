@@ -23,11 +23,17 @@ impl TextError {
     }
 }
 
-/// The lines, without their ends. An empty line is one.
-pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let all = if text.is_empty() { None } else { Some(text.split(|byte| *byte == b'\n')) };
-    all.into_iter().flatten()
+/// The lines, without their ends. Refuses a text whose last line has no end: it was cut, and a number in it may be too.
+pub fn lines(text: &[u8]) -> Result<impl Iterator<Item = &[u8]>, TextError> {
+    let whole = match text.strip_suffix(b"\n") {
+        Some(lines) => Some(lines.split(|byte| *byte == b'\n')),
+        None if text.is_empty() => None,
+        None => {
+            let last = text.rsplit(|byte| *byte == b'\n').next().unwrap_or(text);
+            return Err(TextError::expected("an end of line after the last line", last));
+        }
+    };
+    Ok(whole.into_iter().flatten())
 }
 
 /// The fields of a line, which stand between blanks.
@@ -105,17 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_with_or_without_a_newline() {
-        assert_eq!(lines(b"a\nb\n").collect::<Vec<_>>(), [b"a", b"b"]);
-        assert_eq!(lines(b"a\n\nb").count(), 3);
-        assert_eq!(lines(b"").count(), 0);
-        assert_eq!(lines(b"\n").count(), 0);
+    fn lines_end_with_a_newline() {
+        let found = |text| lines(text).map(|lines| lines.map(<[u8]>::to_vec).collect::<Vec<_>>());
+        assert_eq!(found(b"a\nb\n").unwrap(), [b"a", b"b"]);
+        assert_eq!(found(b"a\n\nb\n").unwrap().len(), 3);
+        assert_eq!(found(b"").unwrap().len(), 0);
+        let error = found(b"ctxt 12\nbtime 17").unwrap_err();
+        assert_eq!(error.to_string(), r#"expected an end of line after the last line, found "btime 17""#);
     }
 
     #[test]
     fn errors_show_what_stood_there() {
-        let error = fields(b"cpu0 12 x\xff7").skip(2).next().and_then(number);
-        assert_eq!(error, None);
         let mut line = fields(b"x\xff7");
         assert_eq!(line.number("user time").unwrap_err().to_string(), r#"expected user time, found "x\xff7""#);
         assert_eq!(line.number("nice time").unwrap_err().to_string(), r#"expected nice time, found "x\xff7""#);

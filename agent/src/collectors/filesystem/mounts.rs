@@ -65,7 +65,7 @@ fn is_excluded_point(point: &[u8]) -> bool {
 pub(super) fn parse(text: &[u8], host: &HostRoot) -> Result<Vec<Mount>, TextError> {
     let mut mounts = Vec::new();
     let mut seen = HashSet::new();
-    for line in lines(text) {
+    for line in lines(text)? {
         let Some(mount) = parse_line(line, host)? else { continue };
         if seen.insert((mount.device.clone(), mount.mountpoint.clone(), mount.fstype.clone())) {
             mounts.push(mount);
@@ -218,6 +218,7 @@ mod tests {
             b"x 2 8:1 / /a rw - ext4 /dev/sda rw",
         ] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
+            assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
         }
     }
 }

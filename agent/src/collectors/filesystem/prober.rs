@@ -61,7 +61,7 @@ fn error_text(error: &io::Error) -> String {
 struct Round {
     points: Vec<OsString>,
     state: Mutex<Progress>,
-    changed: Condvar,
+    done: Condvar,
 }
 
 struct Progress {
@@ -78,7 +78,7 @@ struct Progress {
 impl Round {
     fn new(points: Vec<OsString>) -> Arc<Self> {
         let state = Progress { answers: Vec::new(), asked: Instant::now(), abandoned: false, returned: false };
-        Arc::new(Self { points, state: Mutex::new(state), changed: Condvar::new() })
+        Arc::new(Self { points, state: Mutex::new(state), done: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -96,7 +96,10 @@ impl Round {
                 return false;
             }
             state.answers.push(answer);
-            self.changed.notify_all();
+            // Not for each answer: waking the waiter costs more than asking.
+            if state.answers.len() == self.points.len() {
+                self.done.notify_all();
+            }
         }
         true
     }
@@ -172,7 +175,7 @@ impl Prober {
                     let state = round.lock();
                     if state.answers.len() < round.points.len() {
                         // Only a wake-up: the next look decides.
-                        drop(round.changed.wait_timeout(state, left.min(before_overdue)));
+                        drop(round.done.wait_timeout(state, left.min(before_overdue)));
                     }
                 }
             }

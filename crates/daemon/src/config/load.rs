@@ -100,9 +100,15 @@ impl<T> Loaded<T> {
         self.places.contains_key(path)
     }
 
-    /// An error of all these faults; `Ok` where there are none.
-    pub fn verdict(&self, faults: Vec<Fault>) -> Result<(), ConfigError> {
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults { file: self.file.clone(), faults }) }
+    /// An error of all these faults, in the order of their places.
+    pub fn error(&self, mut faults: Vec<Fault>) -> ConfigError {
+        sort(&mut faults);
+        ConfigError::Faults { file: self.file.clone(), faults }
+    }
+
+    /// A configuration that was made in memory, of which no key has a place.
+    pub fn of(value: T) -> Self {
+        Self { value, file: None, places: BTreeMap::new() }
     }
 }
 
@@ -207,11 +213,28 @@ pub fn load_text<T: DeserializeOwned>(
             break;
         }
     }
+    sort(&mut faults);
+    Err(ConfigError::Faults { file, faults })
+}
+
+fn sort(faults: &mut [Fault]) {
     faults.sort_by_key(|fault| match &fault.place {
         Place::Line(line, column) => (*line, *column),
         Place::Variable(_) | Place::Default => (usize::MAX, 0),
     });
-    Err(ConfigError::Faults { file, faults })
+}
+
+/// The text of an example file with its commented-out keys switched on: a line `# key = value` or `# [section]` loses
+/// its mark, prose (`## …`, or anything else behind `#`) stays a comment. For the tests that hold examples to defaults.
+pub fn uncomment(example: &str) -> String {
+    let switched_on = |line: &str| -> Option<String> {
+        let rest = line.strip_prefix("# ")?;
+        let key = rest.split_once(" = ").map(|(key, _)| key);
+        let is_key =
+            key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        (is_key || (rest.starts_with('[') && rest.ends_with(']'))).then(|| rest.to_owned())
+    };
+    example.lines().map(|line| switched_on(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 /// serde's message about the key at `path`, with the nearest valid key where one is unknown.
@@ -412,7 +435,7 @@ mod tests {
                 .unwrap();
         assert!(loaded.is_set("mqtt.port") && !loaded.is_set("mqtt.url"));
         let faults = vec![loaded.fault("mqtt.port", "0 is no port"), loaded.fault("host", "h is taken")];
-        let error = loaded.verdict(faults).unwrap_err().to_string();
+        let error = loaded.error(faults).to_string();
         assert_eq!(error, "a.toml:3:1: mqtt.port: 0 is no port\nenvironment variable X__HOST: host: h is taken");
     }
 }

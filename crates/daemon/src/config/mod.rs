@@ -8,4 +8,4 @@ pub mod duration;
 mod load;
 pub mod size;
 
-pub use load::{ConfigError, Fault, Loaded, Place, load, load_text};
+pub use load::{ConfigError, Fault, Loaded, Place, load, load_text, uncomment};

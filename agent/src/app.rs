@@ -1,0 +1,179 @@
+//! The agent's life: built from a checked configuration, run until it is told to stop.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use daemon::http::{self, BindError};
+use daemon::shutdown::{self, Shutdown};
+use mqtt::Client;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tracing::{info, warn};
+use wire::BootId;
+
+use crate::config::Config;
+use crate::inventory;
+use crate::outbox::Outbox;
+use crate::publisher::{Link, Post, Publisher, TakenOver, last_will};
+use crate::sampler::{self, Handle};
+use crate::serve::{Publishing, Server};
+
+/// A running agent's parts, before they run.
+pub struct App {
+    config: watch::Sender<Arc<Config>>,
+    sampler: Handle,
+    listeners: Vec<http::Listener>,
+    publishing: Option<(mqtt::Options, Post)>,
+}
+
+/// The agent can't start, or can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address is taken or wrong.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The sampler's thread can't be started.
+    #[error("can't start the sampler's thread: {0}")]
+    Thread(std::io::Error),
+    /// The broker's options are wrong.
+    #[error("can't connect to the broker: {0}")]
+    Broker(#[from] mqtt::OptionsError),
+    /// Two hosts have one name.
+    #[error(transparent)]
+    TakenOver(#[from] TakenOver),
+    /// A part ended that must not.
+    #[error("BUG: a part of the agent ended: {0}")]
+    Ended(JoinError),
+}
+
+/// Changes the configuration of a running agent.
+#[derive(Clone)]
+pub struct Reload {
+    config: watch::Sender<Arc<Config>>,
+    sampler: Handle,
+}
+
+impl Reload {
+    /// Takes over what can change while running, and says what can't.
+    pub fn apply(&self, new: Config) {
+        let old = self.config.borrow().clone();
+        let stays = old.needs_restart(&new);
+        if !stays.is_empty() {
+            warn!("these take effect at the next start: {}", stays.join(", "));
+        }
+        if (new.interval, &new.disabled) != (old.interval, &old.disabled) {
+            self.sampler.configure(new.interval, new.disabled.clone());
+        }
+        let merged = Config {
+            interval: new.interval,
+            labels: new.labels,
+            disabled: new.disabled,
+            include: new.include,
+            ..Config::clone(&old)
+        };
+        self.config.send_replace(Arc::new(merged));
+        info!("configuration reloaded");
+    }
+}
+
+impl App {
+    /// Starts the sampler and takes the addresses; connects to nothing yet.
+    pub async fn build(config: Config) -> Result<Self, AppError> {
+        let mut listeners = vec![http::bind(&config.listen).await?];
+        if let Some(path) = &config.unix {
+            listeners.push(http::bind_unix(path).await?);
+        }
+        let sampler =
+            sampler::spawn(config.root.clone(), config.interval, config.disabled.clone()).map_err(AppError::Thread)?;
+        let publishing = config.mqtt.clone().map(|options| {
+            let boot = boot_id();
+            (options, Post::new(Outbox::new(config.host.clone(), boot)))
+        });
+        Ok(Self { config: watch::Sender::new(Arc::new(config)), sampler, listeners, publishing })
+    }
+
+    /// The address that is served; with port 0 in the configuration, the one that the system chose.
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.listeners.iter().find_map(http::Listener::local_addr)
+    }
+
+    /// For reloading while [`App::run`] runs.
+    pub fn reload(&self) -> Reload {
+        Reload { config: self.config.clone(), sampler: self.sampler.clone() }
+    }
+
+    /// The sampler, for watching its readings.
+    pub fn sampler(&self) -> Handle {
+        self.sampler.clone()
+    }
+
+    /// Samples, serves and publishes until `stop` returns.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+        let (trigger, shutdown) = shutdown::channel();
+        let mut parts: JoinSet<Result<(), AppError>> = JoinSet::new();
+
+        let mut publishing = None;
+        if let Some((mut options, post)) = self.publishing {
+            options.clean_start = true;
+            options.will = Some(last_will(&post));
+            let (link, link_seen) = watch::channel(Link::default());
+            let publisher = Publisher::new(
+                Client::start(options)?,
+                post.clone(),
+                self.sampler.readings(),
+                self.config.subscribe(),
+                inventory::read(),
+                link,
+            );
+            let shutdown = shutdown.clone();
+            parts.spawn(async move { Ok(publisher.run(shutdown.wait()).await?) });
+            publishing = Some(Publishing { post, link: link_seen });
+        }
+
+        let allow = Arc::new(self.config.borrow().allow.clone());
+        let server = Arc::new(Server::new(self.sampler.clone(), self.config.subscribe(), publishing));
+        for listener in self.listeners {
+            match &listener {
+                http::Listener::Tcp(_) => {
+                    if let Some(address) = listener.local_addr() {
+                        info!("serving on http://{address}");
+                    }
+                }
+                http::Listener::Unix(_, path) => info!("serving on {}", path.display()),
+            }
+            parts.spawn(serve(listener, allow.clone(), server.clone(), shutdown.clone()));
+        }
+        drop(self.sampler);
+
+        let first = tokio::select! {
+            () = stop => Ok(()),
+            // Parts end only when told to: one that ends by itself failed, or panicked.
+            ended = parts.join_next() => match ended {
+                Some(Ok(result)) => result,
+                Some(Err(panic)) => Err(AppError::Ended(panic)),
+                None => Ok(()),
+            },
+        };
+        trigger.stop();
+        while let Some(ended) = parts.join_next().await {
+            ended.map_err(AppError::Ended)??;
+        }
+        first
+    }
+}
+
+async fn serve(
+    listener: http::Listener,
+    allow: Arc<http::Allow>,
+    server: Arc<Server>,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
+    http::serve(listener, allow, server, shutdown).await;
+    Ok(())
+}
+
+/// A new id for this run: time-ordered, so that a fleet's ids sort by start.
+fn boot_id() -> BootId {
+    let text = uuid::Uuid::now_v7().to_string();
+    text.parse().unwrap_or_else(|e| unreachable!("BUG: a UUID is a valid boot id: {e}"))
+}

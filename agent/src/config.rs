@@ -1,0 +1,521 @@
+//! The agent's configuration: as written ([`File`]) and as relied upon ([`Config`]).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::config::{ConfigError, Fault, Loaded, Place};
+use daemon::http::Allow;
+use daemon::log::Level;
+use daemon::mqtt::{Broker, Password};
+use serde::{Deserialize, Serialize};
+use wire::{HostName, LabelSet};
+
+use crate::collectors;
+use crate::host::HostRoot;
+
+/// Environment variables that begin with this and two underscores stand over the file.
+pub const ENV_PREFIX: &str = "UTILIZER_AGENT";
+
+/// Where the packages put it.
+pub const DEFAULT_PATH: &str = "/etc/utilizer/agent.toml";
+
+/// Variables that the users' own documents name. They stand over the file and below `UTILIZER_AGENT__…`.
+const PORT: &str = "PROMETHEUS_PORT";
+const LOG_LEVEL: &str = "LOG_LEVEL";
+const INTERVAL: &str = "MONITORING_INTERVAL";
+const WEBHOOK: &str = "ALERT_WEBHOOK_URL";
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The file as written; an empty one is valid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// Name in topics and rows; the system's host name where absent.
+    pub host: Option<String>,
+    /// Time between two passes.
+    #[serde(with = "daemon::config::duration")]
+    pub interval: Duration,
+    /// External labels: sent with every message of this host.
+    pub labels: LabelSet,
+    /// Where the host's file systems are.
+    pub path: PathSection,
+    /// What is read.
+    pub collectors: CollectorsSection,
+    /// The HTTP server.
+    pub serve: ServeSection,
+    /// The broker.
+    pub mqtt: MqttSection,
+    /// What goes over MQTT beside the utilization gauges.
+    pub publish: PublishSection,
+    /// What applications may push.
+    pub push: PushSection,
+    /// The agent's own log.
+    pub log: LogSection,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            host: None,
+            interval: Duration::from_secs(10),
+            labels: LabelSet::default(),
+            path: PathSection::default(),
+            collectors: CollectorsSection::default(),
+            serve: ServeSection::default(),
+            mqtt: MqttSection::default(),
+            publish: PublishSection::default(),
+            push: PushSection::default(),
+            log: LogSection::default(),
+        }
+    }
+}
+
+/// `[path]`: another root than this system's, for an agent inside a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathSection {
+    /// `--path.procfs`
+    pub procfs: PathBuf,
+    /// `--path.sysfs`
+    pub sysfs: PathBuf,
+    /// `--path.rootfs`
+    pub rootfs: PathBuf,
+    /// `--path.udev.data`
+    pub udev_data: PathBuf,
+}
+
+impl Default for PathSection {
+    fn default() -> Self {
+        let HostRoot { proc, sys, root, udev } = HostRoot::default();
+        Self { procfs: proc, sysfs: sys, rootfs: root, udev_data: udev }
+    }
+}
+
+/// `[collectors]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CollectorsSection {
+    /// Run only these; all where empty.
+    pub enable: Vec<String>,
+    /// Run these not.
+    pub disable: Vec<String>,
+}
+
+/// `[serve]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeSection {
+    /// Address and port.
+    pub listen: String,
+    /// Who is answered.
+    pub allow: Vec<String>,
+    /// A Unix socket beside the port.
+    pub unix: Option<PathBuf>,
+}
+
+impl Default for ServeSection {
+    fn default() -> Self {
+        Self { listen: "[::]:9100".to_owned(), allow: vec!["loopback".to_owned(), "private".to_owned()], unix: None }
+    }
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttSection {
+    /// Whether anything is published at all.
+    pub enabled: bool,
+    /// The broker.
+    pub url: String,
+    /// User name.
+    pub username: Option<String>,
+    /// From `UTILIZER_AGENT__MQTT__PASSWORD` only.
+    #[serde(skip_serializing)]
+    pub password: Option<Password>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// The authorities that sign the broker's certificate; the system's where absent.
+    pub ca_file: Option<PathBuf>,
+    /// The agent's own certificate.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for MqttSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            url: "mqtt://127.0.0.1:1883".to_owned(),
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+}
+
+/// `[publish]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishSection {
+    /// Names of families to publish each interval; a `*` at the end stands for any rest.
+    pub include: Vec<String>,
+}
+
+/// `[push]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PushSection {
+    /// The largest body that `/v1/logs` and `/v1/pipeline` take.
+    #[serde(with = "daemon::config::size")]
+    pub max_body: u64,
+}
+
+impl Default for PushSection {
+    fn default() -> Self {
+        Self { max_body: 1 << 20 }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// Least severe level that is logged.
+    pub level: Level,
+}
+
+/// Paths given on the command line, over file and environment.
+#[derive(Debug, Clone, Default)]
+pub struct PathSwitches {
+    /// `--path.procfs`
+    pub procfs: Option<PathBuf>,
+    /// `--path.sysfs`
+    pub sysfs: Option<PathBuf>,
+    /// `--path.rootfs`
+    pub rootfs: Option<PathBuf>,
+    /// `--path.udev.data`
+    pub udev_data: Option<PathBuf>,
+}
+
+/// The configuration as relied upon: every value checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name in topics and rows.
+    pub host: HostName,
+    /// Time between two passes.
+    pub interval: Duration,
+    /// External labels.
+    pub labels: LabelSet,
+    /// The door to the machine.
+    pub root: HostRoot,
+    /// Collectors that run not.
+    pub disabled: Vec<String>,
+    /// Address of the HTTP server.
+    pub listen: String,
+    /// Who is answered.
+    pub allow: Allow,
+    /// Unix socket.
+    pub unix: Option<PathBuf>,
+    /// Connection options of the broker; `None` where `mqtt.enabled` is false. The client id is this host's.
+    pub mqtt: Option<mqtt::Options>,
+    /// Which families are published.
+    pub include: Vec<String>,
+    /// Largest push body in bytes.
+    pub max_body: usize,
+    /// The log's level.
+    pub log_level: Level,
+    /// Whether `ALERT_WEBHOOK_URL` is set. Alerts are not built yet; the agent says so instead of ignoring it.
+    pub alert_webhook: bool,
+}
+
+impl Config {
+    /// Reads and checks the configuration. Without `file` the default path is read if it exists; a file that was named
+    /// must exist. `environment` is the process's.
+    pub fn load(
+        file: Option<&Path>,
+        switches: &PathSwitches,
+        environment: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        let default = Path::new(DEFAULT_PATH);
+        let file = file.or_else(|| default.exists().then_some(default));
+        let loaded = daemon::config::load::<File>(file, ENV_PREFIX, environment.iter().cloned())?;
+        Self::check(&loaded, switches, environment)
+    }
+
+    /// The same over a configuration made in memory, as `utilizer up` does.
+    pub fn from_file(file: File) -> Result<Self, ConfigError> {
+        Self::check(&Loaded::of(file), &PathSwitches::default(), &[])
+    }
+
+    fn check(
+        loaded: &Loaded<File>,
+        switches: &PathSwitches,
+        environment: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        let file = &loaded.value;
+        let mut faults = Vec::new();
+
+        let host = match &file.host {
+            Some(name) => name.parse().map_err(|e| loaded.fault("host", format_args!("{e}"))),
+            None => {
+                system_host_name().ok_or_else(|| loaded.fault("host", "the system has no usable host name; set one"))
+            }
+        };
+        let host: Option<HostName> = host.map_err(|fault| faults.push(fault)).ok();
+
+        let mut interval = file.interval;
+        let mut listen = file.listen_checked(loaded, &mut faults);
+        let mut log_level = file.log.level;
+        let mut alert_webhook = false;
+        for (name, value) in environment.iter().filter(|(_, value)| !value.trim().is_empty()) {
+            let mut fault = |message: String| faults.push(Fault { place: Place::Variable(name.clone()), message });
+            let overridden = |key: &str| {
+                let variable = format!("{ENV_PREFIX}__{key}");
+                environment.iter().any(|(name, _)| *name == variable)
+            };
+            match name.as_str() {
+                PORT if !overridden("SERVE__LISTEN") => match value.trim().parse::<u16>() {
+                    Ok(port) => listen = with_port(&listen, port),
+                    Err(_) => fault(format!("{value:?} is not a port; a number from 1 to 65535 is needed")),
+                },
+                LOG_LEVEL if !overridden("LOG__LEVEL") => match Level::from_word(value) {
+                    Some(level) => log_level = level,
+                    None => fault(format!("{value:?} is not a level: error, warn, info, debug or trace")),
+                },
+                INTERVAL if !overridden("INTERVAL") => match seconds_or_duration(value) {
+                    Ok(duration) => interval = duration,
+                    Err(message) => fault(message),
+                },
+                WEBHOOK => alert_webhook = true,
+                _ => {}
+            }
+        }
+        if !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
+            faults.push(loaded.fault("interval", "must lie between 100ms and 1h"));
+        }
+
+        for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
+            for name in names.iter().filter(|name| !collectors::NAMES.contains(&name.as_str())) {
+                let message = format!("there is no collector {name:?}; there are {}", collectors::NAMES.join(", "));
+                faults.push(loaded.fault(&format!("collectors.{key}"), message));
+            }
+        }
+        let enabled = |name: &str| {
+            let list = &file.collectors;
+            (list.enable.is_empty() || list.enable.iter().any(|n| n == name)) && !list.disable.iter().any(|n| n == name)
+        };
+        let disabled = collectors::NAMES.iter().filter(|name| !enabled(name)).map(|name| (*name).to_owned()).collect();
+
+        let allow = Allow::parse(&file.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
+
+        let path = |switch: &Option<PathBuf>, written: &PathBuf| switch.clone().unwrap_or_else(|| written.clone());
+        let root = HostRoot {
+            proc: path(&switches.procfs, &file.path.procfs),
+            sys: path(&switches.sysfs, &file.path.sysfs),
+            root: path(&switches.rootfs, &file.path.rootfs),
+            udev: path(&switches.udev_data, &file.path.udev_data),
+        };
+
+        let mqtt = match &host {
+            Some(host) if file.mqtt.enabled => {
+                let options = file.mqtt.broker().options(&format!("utilizer-agent-{host}"));
+                options.map_err(|list| faults.extend(list.into_iter().map(|(key, e)| loaded.fault(key, e)))).ok()
+            }
+            _ => None,
+        };
+
+        match (host, allow) {
+            (Some(host), Some(allow)) if faults.is_empty() => Ok(Self {
+                host,
+                interval,
+                labels: file.labels.clone(),
+                root,
+                disabled,
+                listen,
+                allow,
+                unix: file.serve.unix.clone(),
+                mqtt,
+                include: file.publish.include.clone(),
+                max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
+                log_level,
+                alert_webhook,
+            }),
+            _ => Err(loaded.error(faults)),
+        }
+    }
+
+    /// Keys that differ from `other` and can't be changed while running.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let broker = |config: &Config| config.mqtt.as_ref().map(|o| format!("{o:?}"));
+        [
+            ("host", self.host != other.host),
+            ("path", self.root != other.root),
+            ("serve.listen", self.listen != other.listen),
+            ("serve.allow", self.allow != other.allow),
+            ("serve.unix", self.unix != other.unix),
+            ("mqtt", broker(self) != broker(other)),
+            ("push.max_body", self.max_body != other.max_body),
+            ("log.level", self.log_level != other.log_level),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+impl File {
+    fn listen_checked(&self, loaded: &Loaded<File>, faults: &mut Vec<Fault>) -> String {
+        let listen = &self.serve.listen;
+        if listen.parse::<std::net::SocketAddr>().is_err() {
+            let message = format!("{listen:?} is not an address and port such as 127.0.0.1:9100 or [::]:9100");
+            faults.push(loaded.fault("serve.listen", message));
+        }
+        listen.clone()
+    }
+}
+
+impl MqttSection {
+    fn broker(&self) -> Broker<'_> {
+        Broker {
+            url: &self.url,
+            username: self.username.as_deref(),
+            password: self.password.as_ref(),
+            password_file: self.password_file.as_deref(),
+            ca_file: self.ca_file.as_deref(),
+            cert_file: self.cert_file.as_deref(),
+            key_file: self.key_file.as_deref(),
+        }
+    }
+}
+
+fn system_host_name() -> Option<HostName> {
+    HostName::from_system(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// The documents write `15` for 15 seconds.
+fn seconds_or_duration(text: &str) -> Result<Duration, String> {
+    match text.trim().parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => daemon::config::duration::parse(text),
+    }
+}
+
+fn with_port(listen: &str, port: u16) -> String {
+    match listen.parse::<std::net::SocketAddr>() {
+        Ok(mut address) => {
+            address.set_port(port);
+            address.to_string()
+        }
+        Err(_) => listen.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let environment: Vec<_> = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Config::load(Some(&path), &PathSwitches::default(), &environment)
+            .map_err(|e| e.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn an_empty_file_is_valid() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.interval, Duration::from_secs(10));
+        assert_eq!(config.listen, "[::]:9100");
+        assert!(config.mqtt.is_some());
+        assert!(config.disabled.is_empty());
+    }
+
+    #[test]
+    fn the_documents_names_stand_between_file_and_our_own() {
+        let documents = [
+            ("PROMETHEUS_PORT", "8000"),
+            ("LOG_LEVEL", "WARNING"),
+            ("MONITORING_INTERVAL", "15"),
+            ("ALERT_WEBHOOK_URL", "https://hooks.example/secret"),
+        ];
+        let text = "interval = \"1m\"\n[serve]\nlisten = \"127.0.0.1:9100\"\n";
+        let config = load(text, &documents).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:8000");
+        assert_eq!(config.interval, Duration::from_secs(15));
+        assert_eq!(config.log_level, Level::Warn);
+        assert!(config.alert_webhook);
+        assert!(!format!("{config:?}").contains("secret"));
+        let mut both = documents.to_vec();
+        both.push(("UTILIZER_AGENT__INTERVAL", "20s"));
+        both.push(("UTILIZER_AGENT__SERVE__LISTEN", "127.0.0.1:7000"));
+        let config = load(text, &both).unwrap();
+        assert_eq!((config.listen.as_str(), config.interval), ("127.0.0.1:7000", Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let text = "host = \"a b\"\ninterval = \"1ms\"\n[collectors]\ndisable = [\"cpuu\"]\n[serve]\nlisten = \"9100\"\nallow = [\"lan\"]\n[mqtt]\nurl = \"http://x\"\n";
+        let error = load(text, &[("PROMETHEUS_PORT", "many"), ("LOG_LEVEL", "loud")]).unwrap_err();
+        for part in [
+            "agent.toml:1:1: host: the host name \"a b\" has the character ' '",
+            "agent.toml:2:1: interval: must lie between 100ms and 1h",
+            "agent.toml:4:1: collectors.disable: there is no collector \"cpuu\"; there are cpu, ",
+            "agent.toml:6:1: serve.listen: \"9100\" is not an address and port",
+            "agent.toml:7:1: serve.allow: \"lan\" is none of",
+            "environment variable PROMETHEUS_PORT: \"many\" is not a port",
+            "environment variable LOG_LEVEL: \"loud\" is not a level",
+        ] {
+            assert!(error.contains(part), "{part}\n--\n{error}");
+        }
+        let error = load("[mqtt]\nurl = \"http://x\"\nkey_file = \"/nonexistent\"\n", &[]).unwrap_err();
+        assert!(
+            error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_only_when_it_was_named() {
+        let error =
+            Config::load(Some(Path::new("/nonexistent/agent.toml")), &PathSwitches::default(), &[]).unwrap_err();
+        assert!(
+            error.to_string().starts_with("can't read the configuration file /nonexistent/agent.toml: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_shipped_example_says_the_defaults_and_every_key() {
+        let example = include_str!("../../config/agent.toml");
+        let uncommented = daemon::config::uncomment(example);
+        let file: File = toml::from_str(&uncommented).unwrap_or_else(|e| panic!("{e}\n{uncommented}"));
+        let defaults = File::default();
+        // Keys without a default are shown with an example value; everything else must be the default.
+        let expected = File {
+            host: file.host.clone(),
+            labels: file.labels.clone(),
+            serve: ServeSection { unix: file.serve.unix.clone(), ..defaults.serve },
+            mqtt: MqttSection {
+                username: file.mqtt.username.clone(),
+                password_file: file.mqtt.password_file.clone(),
+                ca_file: file.mqtt.ca_file.clone(),
+                cert_file: file.mqtt.cert_file.clone(),
+                key_file: file.mqtt.key_file.clone(),
+                ..defaults.mqtt
+            },
+            ..defaults
+        };
+        assert_eq!(file, expected);
+        let shown = toml::Value::try_from(&file).unwrap();
+        assert!(shown["host"].is_str() && shown["serve"]["unix"].is_str() && shown["mqtt"]["key_file"].is_str());
+        assert!(shown["mqtt"]["username"].is_str() && shown["mqtt"]["password_file"].is_str());
+    }
+}

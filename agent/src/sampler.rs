@@ -1,0 +1,313 @@
+//! The thread that reads the host: once an interval, and when somebody scrapes.
+//!
+//! It owns all collectors, so that no two passes ever run at once, and it waits for nobody: readings go into a watch
+//! channel, where a slow reader finds the latest one.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, warn};
+use wire::Timestamp;
+
+use crate::collectors::{self, CollectorSettings, Pass, Registry, Status};
+use crate::gauges::{self, Earlier, Gauge};
+use crate::host::HostRoot;
+use crate::processes::{self, ProcessTable, ProcessUsage};
+use crate::snapshot::{Families, Snapshot};
+
+/// Scrapes within this time share one pass.
+const COALESCE: Duration = Duration::from_secs(1);
+
+/// A scrape that the sampler has not served after this time is given up.
+const SCRAPE_TIME: Duration = Duration::from_secs(10);
+
+/// What one interval found.
+#[derive(Debug)]
+pub struct Reading {
+    /// All families.
+    pub snapshot: Snapshot,
+    /// What was derived from this pass and the one before.
+    pub gauges: Vec<Gauge>,
+    /// The busiest processes; `None` before the second pass.
+    pub processes: Option<Vec<ProcessUsage>>,
+    /// How each collector's run ended.
+    pub collectors: Vec<Status>,
+    /// Seconds between passes.
+    pub interval: Duration,
+    /// Whether this is the first pass of the agent, made at start and not at an interval's end.
+    pub first: bool,
+    /// The sampler about itself.
+    pub cost: Cost,
+    at: Instant,
+}
+
+/// What sampling costs, since the agent started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// Interval passes.
+    pub passes: u64,
+    /// Interval passes that did not happen because one before took too long or the machine slept.
+    pub missed: u64,
+    /// CPU time of the sampler's thread in seconds, scrapes included.
+    pub cpu_seconds: f64,
+    /// Wall time of the last pass.
+    pub last_duration: Duration,
+    /// How late the last pass began.
+    pub last_delay: Duration,
+}
+
+/// Reads the host when told to. [`spawn`] tells it at each interval; `utilizer-agent sample` does once.
+pub struct Sampler {
+    registry: Registry,
+    processes: ProcessTable,
+    previous: Option<Arc<Reading>>,
+    cost: Cost,
+}
+
+impl Sampler {
+    /// Over this host, with these collectors. Reads nothing yet.
+    pub fn new(root: &HostRoot, disabled: &[String]) -> Self {
+        Self {
+            registry: registry(root, disabled),
+            processes: ProcessTable::new(root),
+            previous: None,
+            cost: Cost::default(),
+        }
+    }
+
+    /// Reads everything and derives the gauges from this pass and the one before.
+    pub fn interval(&mut self, interval: Duration) -> Arc<Reading> {
+        let (time, at) = (Timestamp::from(SystemTime::now()), Instant::now());
+        let mut families = Families::default();
+        let sampled = self.registry.supervise("processes", || self.processes.sample(at));
+        self.registry.run(Pass::Interval, &mut families);
+        let earlier = self
+            .previous
+            .as_ref()
+            .map(|previous| Earlier { families: &previous.snapshot.families, elapsed: at.duration_since(previous.at) });
+        let gauges = gauges::gauges(&families, earlier);
+        let total = families.single("node_memory_MemTotal_bytes");
+        let processes = sampled.and_then(|()| self.processes.top(processes::TOP, total));
+        self.cost.passes += 1;
+        self.cost.last_duration = at.elapsed();
+        self.cost.cpu_seconds = thread_cpu_seconds();
+        let reading = Arc::new(Reading {
+            snapshot: Snapshot { time, families },
+            gauges,
+            processes,
+            collectors: self.registry.status().cloned().collect(),
+            interval,
+            first: self.previous.is_none(),
+            cost: self.cost,
+            at,
+        });
+        self.previous = Some(reading.clone());
+        reading
+    }
+
+    /// Reads what a scrape must see fresh.
+    pub fn scrape(&mut self) -> Snapshot {
+        let time = Timestamp::from(SystemTime::now());
+        let mut families = Families::default();
+        self.registry.run(Pass::Scrape, &mut families);
+        Snapshot { time, families }
+    }
+}
+
+fn registry(root: &HostRoot, disabled: &[String]) -> Registry {
+    let settings = CollectorSettings { disable: disabled.to_vec(), ..CollectorSettings::default() };
+    Registry::new(collectors::all(root, &settings))
+}
+
+fn thread_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// What the thread can be asked.
+enum Request {
+    Scrape(oneshot::Sender<Arc<Snapshot>>),
+    Configure { interval: Duration, disabled: Vec<String> },
+}
+
+/// Talks to the sampler's thread. The thread ends when the last of these is dropped.
+#[derive(Clone)]
+pub struct Handle {
+    requests: Sender<Request>,
+    readings: watch::Receiver<Option<Arc<Reading>>>,
+}
+
+/// A scrape got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// The thread has ended.
+    #[error("BUG: the sampler has ended")]
+    Ended,
+    /// A collector hangs.
+    #[error("the sampler did not answer within 10 s; a read of the host's files hangs")]
+    Slow,
+}
+
+impl Handle {
+    /// The readings of the intervals; the latest is always there after the first.
+    pub fn readings(&self) -> watch::Receiver<Option<Arc<Reading>>> {
+        self.readings.clone()
+    }
+
+    /// The latest reading.
+    pub fn latest(&self) -> Option<Arc<Reading>> {
+        self.readings.borrow().clone()
+    }
+
+    /// A snapshot that is at most a second old.
+    pub async fn scrape(&self) -> Result<Arc<Snapshot>, ScrapeError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Scrape(reply)).map_err(|_| ScrapeError::Ended)?;
+        match tokio::time::timeout(SCRAPE_TIME, answer).await {
+            Ok(answer) => answer.map_err(|_| ScrapeError::Ended),
+            Err(_) => Err(ScrapeError::Slow),
+        }
+    }
+
+    /// Changes interval and collectors from the next pass on.
+    pub fn configure(&self, interval: Duration, disabled: Vec<String>) {
+        if self.requests.send(Request::Configure { interval, disabled }).is_err() {
+            error!("BUG: the sampler has ended");
+        }
+    }
+}
+
+/// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970.
+pub fn spawn(root: HostRoot, interval: Duration, disabled: Vec<String>) -> std::io::Result<Handle> {
+    let (requests, inbox) = channel();
+    let (publish, readings) = watch::channel(None);
+    thread::Builder::new()
+        .name("sampler".to_owned())
+        .spawn(move || run(&root, interval, &disabled, &inbox, &publish))?;
+    Ok(Handle { requests, readings })
+}
+
+fn run(
+    root: &HostRoot,
+    mut interval: Duration,
+    disabled: &[String],
+    inbox: &Receiver<Request>,
+    publish: &watch::Sender<Option<Arc<Reading>>>,
+) {
+    let mut sampler = Sampler::new(root, disabled);
+    let mut fresh: Option<(Instant, Arc<Snapshot>)> = None;
+    publish.send_replace(Some(sampler.interval(interval)));
+    let mut due = next_after(since_epoch(), interval);
+    loop {
+        match inbox.recv_timeout(due.saturating_sub(since_epoch()).min(interval)) {
+            Ok(Request::Scrape(reply)) => {
+                let snapshot = match &fresh {
+                    Some((at, snapshot)) if at.elapsed() < COALESCE => snapshot.clone(),
+                    _ => {
+                        let at = Instant::now();
+                        let snapshot = Arc::new(sampler.scrape());
+                        fresh = Some((at, snapshot.clone()));
+                        snapshot
+                    }
+                };
+                // Whoever asked may have gone away meanwhile.
+                let _ = reply.send(snapshot);
+            }
+            Ok(Request::Configure { interval: new, disabled }) => {
+                interval = new;
+                due = next_after(since_epoch(), interval);
+                sampler.registry = registry(root, &disabled);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let now = since_epoch();
+                let Tick { pass, missed } = tick(now, due, interval);
+                if pass {
+                    if missed > 0 {
+                        warn!("{missed} intervals were missed: the last pass took too long, or the machine slept");
+                    }
+                    sampler.cost.missed += missed;
+                    sampler.cost.last_delay = now.saturating_sub(due);
+                    publish.send_replace(Some(sampler.interval(interval)));
+                }
+                due = next_after(since_epoch().max(if pass { due } else { Duration::ZERO }), interval);
+            }
+        }
+    }
+}
+
+/// What a wake-up means.
+#[derive(Debug, PartialEq, Eq)]
+struct Tick {
+    pass: bool,
+    missed: u64,
+}
+
+/// At `now`, with a pass due at `due`. A clock that was set back makes no pass, one that was set forward or a machine
+/// that slept makes one and counts those that it skipped.
+fn tick(now: Duration, due: Duration, interval: Duration) -> Tick {
+    match now.checked_sub(due) {
+        None => Tick { pass: false, missed: 0 },
+        Some(late) => {
+            Tick { pass: true, missed: u64::try_from(late.as_nanos() / interval.as_nanos()).unwrap_or(u64::MAX) }
+        }
+    }
+}
+
+/// The first whole multiple of the interval after `now`.
+fn next_after(now: Duration, interval: Duration) -> Duration {
+    let passed = now.as_nanos() / interval.as_nanos();
+    let nanos = (passed + 1) * interval.as_nanos();
+    Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
+}
+
+/// A clock before 1970 counts as 1970.
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEN: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn passes_stand_on_whole_multiples() {
+        let secs = Duration::from_secs_f64;
+        assert_eq!(next_after(secs(1003.5), TEN), secs(1010.0));
+        assert_eq!(next_after(secs(1010.0), TEN), secs(1020.0));
+        assert_eq!(next_after(secs(0.3), Duration::from_millis(250)), secs(0.5));
+    }
+
+    #[test]
+    fn clock_jumps_are_survived() {
+        let secs = Duration::from_secs;
+        assert_eq!(tick(secs(1010), secs(1010), TEN), Tick { pass: true, missed: 0 });
+        assert_eq!(tick(secs(1019), secs(1010), TEN), Tick { pass: true, missed: 0 });
+        assert_eq!(tick(secs(1045), secs(1010), TEN), Tick { pass: true, missed: 3 });
+        assert_eq!(tick(secs(500), secs(1010), TEN), Tick { pass: false, missed: 0 });
+    }
+
+    #[tokio::test]
+    async fn intervals_and_scrapes_are_served_by_one_thread() {
+        let handle = spawn(HostRoot::default(), Duration::from_millis(100), vec![]).unwrap();
+        let mut readings = handle.readings();
+        let first = readings.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert!(first.first && first.processes.is_none());
+        let second = readings.wait_for(|r| r.as_ref().is_some_and(|r| !r.first)).await.unwrap().clone().unwrap();
+        assert!(second.gauges.iter().any(|g| g.name == "cpu_percent"));
+        assert!(second.processes.is_some());
+        let (a, b) = (handle.scrape().await.unwrap(), handle.scrape().await.unwrap());
+        assert!(Arc::ptr_eq(&a, &b), "scrapes within a second share a pass");
+        assert!(a.families.single("node_load1").is_some());
+        handle.configure(Duration::from_millis(150), vec!["loadavg".to_owned()]);
+        let changed = |r: &Option<Arc<Reading>>| r.as_ref().is_some_and(|r| r.interval.as_millis() == 150);
+        let reading = readings.wait_for(changed).await.unwrap().clone().unwrap();
+        assert_eq!(reading.snapshot.families.single("node_load1"), None);
+    }
+}

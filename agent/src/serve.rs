@@ -1,0 +1,291 @@
+//! The agent's HTTP server: `/metrics`, health, the landing page, pushes.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use daemon::http::{Handler, Method, Request, Response, StatusCode, content, header, method_not_allowed, text};
+use tokio::sync::watch;
+use wire::{Kind, Timestamp};
+
+use crate::collectors::State;
+use crate::config::Config;
+use crate::exposition;
+use crate::gauges;
+use crate::host::HostRoot;
+use crate::outbox::{MAX_BYTES, PutError};
+use crate::publisher::{Link, Post};
+use crate::push::{BodyFault, logs, pipeline};
+use crate::sampler::{Handle, Reading};
+use crate::snapshot::{Families, Labels};
+
+/// Everything that an answer is made of.
+pub struct Server {
+    sampler: Handle,
+    config: watch::Receiver<Arc<Config>>,
+    /// `None` where `mqtt.enabled` is false.
+    publishing: Option<Publishing>,
+    root: HostRoot,
+    pushed: [AtomicU64; 2],
+    push_refused: [AtomicU64; 2],
+}
+
+/// The way to the broker.
+pub struct Publishing {
+    /// Where pushed records go.
+    pub post: Post,
+    /// How the connection is.
+    pub link: watch::Receiver<Link>,
+}
+
+#[derive(Clone, Copy)]
+enum Push {
+    Logs,
+    Pipeline,
+}
+
+impl Push {
+    const ALL: [Push; 2] = [Push::Logs, Push::Pipeline];
+
+    fn kind(self) -> Kind {
+        match self {
+            Push::Logs => Kind::Logs,
+            Push::Pipeline => Kind::Pipeline,
+        }
+    }
+}
+
+impl Handler for Server {
+    async fn handle(&self, request: Request) -> Response {
+        match (request.path.as_str(), &request.method) {
+            ("/v1/logs", &Method::POST) => self.push(Push::Logs, request).await,
+            ("/v1/pipeline", &Method::POST) => self.push(Push::Pipeline, request).await,
+            ("/v1/logs" | "/v1/pipeline", _) => method_not_allowed("POST"),
+            (path, &Method::GET | &Method::HEAD) => match path {
+                "/" => self.landing(),
+                "/metrics" => self.metrics().await,
+                "/healthz" => text(StatusCode::OK, "ok"),
+                "/readyz" => self.ready(),
+                _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
+            },
+            ("/" | "/metrics" | "/healthz" | "/readyz", _) => method_not_allowed("GET"),
+            _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
+        }
+    }
+}
+
+impl Server {
+    /// Over the parts of a running agent.
+    pub fn new(sampler: Handle, config: watch::Receiver<Arc<Config>>, publishing: Option<Publishing>) -> Self {
+        let root = config.borrow().root.clone();
+        Self { sampler, config, publishing, root, pushed: Default::default(), push_refused: Default::default() }
+    }
+
+    async fn metrics(&self) -> Response {
+        let snapshot = match self.sampler.scrape().await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        };
+        let mut derived = Families::default();
+        if let Some(reading) = self.sampler.latest() {
+            gauges::expose(&reading.gauges, &mut derived);
+            gauges::expose_processes(reading.processes.as_deref().unwrap_or_default(), &mut derived);
+            self.describe(&reading, &mut derived);
+        }
+        let mut body = Vec::with_capacity(64 << 10);
+        exposition::encode(&[&snapshot.families, &derived], &mut body);
+        content(StatusCode::OK, exposition::CONTENT_TYPE, body)
+    }
+
+    /// The agent about itself.
+    fn describe(&self, reading: &Reading, out: &mut Families) {
+        let config = self.config.borrow().clone();
+        out.gauge("utilizer_build_info", "Always 1; the label says which version runs.");
+        out.push(&Labels::new([("version", crate::VERSION)]), 1.0);
+        out.gauge("utilizer_interval_seconds", "Time between two passes, as configured.");
+        out.value(config.interval.as_secs_f64());
+        out.counter("utilizer_sampler_passes_total", "Passes over the host, one an interval.");
+        out.value(reading.cost.passes as f64);
+        out.counter(
+            "utilizer_sampler_missed_total",
+            "Intervals without a pass: one before took too long, or the machine slept.",
+        );
+        out.value(reading.cost.missed as f64);
+        out.counter("utilizer_sampler_cpu_seconds_total", "CPU time of all passes and scrapes.");
+        out.value(reading.cost.cpu_seconds);
+        out.gauge("utilizer_sampler_pass_duration_seconds", "How long the last pass took.");
+        out.value(reading.cost.last_duration.as_secs_f64());
+        out.gauge("utilizer_sampler_pass_delay_seconds", "How late the last pass began.");
+        out.value(reading.cost.last_delay.as_secs_f64());
+        own_process(&self.root, out);
+
+        let each = |out: &mut Families, counters: &[AtomicU64; 2]| {
+            for push in Push::ALL {
+                let labels = Labels::new([("kind", push.kind().as_str())]);
+                out.push(&labels, counters[push as usize].load(Ordering::Relaxed) as f64);
+            }
+        };
+        out.counter("utilizer_push_records_total", "Records taken over HTTP.");
+        each(out, &self.pushed);
+        out.counter("utilizer_push_refused_total", "Pushes that were refused whole, with a 4xx or 5xx answer.");
+        each(out, &self.push_refused);
+
+        let Some(publishing) = &self.publishing else { return };
+        let link = publishing.link.borrow().clone();
+        out.gauge("utilizer_mqtt_connected", "1 with a connection to the broker.");
+        out.value(f64::from(link.connected));
+        out.counter("utilizer_mqtt_connections_total", "Connections made to the broker.");
+        out.value(link.connections as f64);
+        let outbox = publishing.post.lock();
+        out.gauge("utilizer_queue_records", "Records that the broker has not acknowledged.");
+        out.value(outbox.len() as f64);
+        out.gauge("utilizer_queue_bytes", "Their bytes.");
+        out.value(outbox.bytes() as f64);
+        out.gauge("utilizer_queue_limit_bytes", "Bytes that may wait; records over it are given up.");
+        out.value(MAX_BYTES as f64);
+        let mut family = |name: &'static str, help: &'static str, value: fn(crate::outbox::Counts) -> u64| {
+            out.counter(name, help);
+            for kind in Kind::ALL {
+                out.push(&Labels::new([("kind", kind.as_str())]), value(outbox.counts(kind)) as f64);
+            }
+        };
+        family("utilizer_records_total", "Records made.", |c| c.made);
+        family("utilizer_records_acknowledged_total", "Records that the broker acknowledged.", |c| c.acknowledged);
+        family("utilizer_records_dropped_total", "Records given up; the host's status names them.", |c| c.dropped);
+    }
+
+    fn ready(&self) -> Response {
+        match self.sampler.latest() {
+            Some(_) => text(StatusCode::OK, "ready"),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "the first reading of the host is not done yet"),
+        }
+    }
+
+    async fn push(&self, push: Push, request: Request) -> Response {
+        self.try_push(push, request).await.unwrap_or_else(|response| {
+            self.push_refused[push as usize].fetch_add(1, Ordering::Relaxed);
+            response
+        })
+    }
+
+    async fn try_push(&self, push: Push, request: Request) -> Result<Response, Response> {
+        if !request.peer.is_local() {
+            let message = format!(
+                "{} may not push: only programs on this host may, over loopback or the Unix socket",
+                request.peer
+            );
+            return Err(text(StatusCode::FORBIDDEN, message));
+        }
+        let Some(publishing) = &self.publishing else {
+            return Err(text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "`mqtt.enabled` is false: there is nowhere to send this",
+            ));
+        };
+        if request.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not taken; send it as it is"));
+        }
+        let limit = self.config.borrow().max_body;
+        let body = request.body(limit).await?;
+        let now = Timestamp::from(SystemTime::now());
+        let bad = |fault: BodyFault| text(StatusCode::BAD_REQUEST, fault.to_string());
+        let (count, put) = match push {
+            Push::Logs => {
+                let logs = logs::parse(&body, now).map_err(bad)?;
+                (logs.records.len(), publishing.post.put(now, logs))
+            }
+            Push::Pipeline => {
+                let pipeline = pipeline::parse(&body, now).map_err(bad)?;
+                (pipeline.records.len(), publishing.post.put(now, pipeline))
+            }
+        };
+        put.map_err(|error| {
+            let mut response = match error {
+                PutError::Full => text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+                PutError::Large(_) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            };
+            if error == PutError::Full {
+                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
+            }
+            response
+        })?;
+        self.pushed[push as usize].fetch_add(count as u64, Ordering::Relaxed);
+        Ok(text(StatusCode::ACCEPTED, format!("{count} taken")))
+    }
+
+    fn landing(&self) -> Response {
+        let config = self.config.borrow().clone();
+        let mut page = String::new();
+        let host = &config.host;
+        // Writing to a String can't fail.
+        let _ = write!(
+            page,
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>utilizer-agent on {host}</title>\
+             <style>body{{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:50em;padding:0 1em}}\
+             td,th{{text-align:left;padding:.1em 1em .1em 0;vertical-align:top}}.failed{{color:#b00020}}</style>\
+             <h1>utilizer-agent</h1><p>Version {} on <b>{host}</b>, every {}.</p>\
+             <ul><li><a href=\"/metrics\">/metrics</a> for Prometheus</li><li><a href=\"/healthz\">/healthz</a>, \
+             <a href=\"/readyz\">/readyz</a></li><li>POST <code>/v1/logs</code>, <code>/v1/pipeline</code> from this \
+             host</li></ul><h2>Broker</h2><p>{}</p><h2>Collectors</h2>",
+            crate::VERSION,
+            daemon::config::duration::format(config.interval),
+            escape(&self.broker_state()),
+        );
+        match self.sampler.latest() {
+            None => page.push_str("<p>The first reading is not done yet.</p>"),
+            Some(reading) => {
+                let _ = write!(
+                    page,
+                    "<p>Last reading: {}</p><table><tr><th>Name<th>State<th>Duration",
+                    reading.snapshot.time
+                );
+                for status in &reading.collectors {
+                    let (class, state) = match &status.state {
+                        State::Waiting => ("", "waiting".to_owned()),
+                        State::Data => ("", "ok".to_owned()),
+                        State::Nothing => ("", "nothing here".to_owned()),
+                        State::Failed(why) => ("failed", format!("failed: {}", escape(why))),
+                    };
+                    let _ = write!(
+                        page,
+                        "<tr><td>{}<td class=\"{class}\">{state}<td>{} µs",
+                        status.name,
+                        status.duration.as_micros()
+                    );
+                }
+                page.push_str("</table>");
+            }
+        }
+        content(StatusCode::OK, "text/html; charset=utf-8", page)
+    }
+
+    fn broker_state(&self) -> String {
+        let Some(publishing) = &self.publishing else { return "Publishing is switched off (mqtt.enabled).".to_owned() };
+        let link = publishing.link.borrow();
+        let waiting = publishing.post.lock().len();
+        match (link.connected, &link.problem) {
+            (true, _) => format!("Connected; {waiting} records wait for its acknowledgement."),
+            (false, Some(problem)) => format!("Not connected: {problem}; {waiting} records wait."),
+            (false, None) => "Connecting.".to_owned(),
+        }
+    }
+}
+
+/// The agent's own process, under the names that Prometheus' client libraries give.
+fn own_process(root: &HostRoot, out: &mut Families) {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    out.counter("process_cpu_seconds_total", "CPU time of the agent.");
+    out.value(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9);
+    let pages = std::fs::read_to_string(root.proc("self/statm"))
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse::<f64>().ok());
+    if let Some(pages) = pages {
+        out.gauge("process_resident_memory_bytes", "Resident memory of the agent.");
+        out.value(pages * rustix::param::page_size() as f64);
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,238 @@
+//! Everything that the collectors, the gauges and the process table make of a frozen host, as text.
+//!
+//! The host is `fixtures/host`, the text `golden/metrics.txt`. After a change that is meant, run the test with
+//! `UPDATE_GOLDEN=1` and read the difference before it is committed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use utilizer_agent::collectors::{self, CollectorSettings, Pass, Registry, State};
+use utilizer_agent::exposition;
+use utilizer_agent::gauges::{self, Earlier};
+use utilizer_agent::host::HostRoot;
+use utilizer_agent::processes::{ProcessTable, TOP};
+use utilizer_agent::snapshot::Families;
+
+/// Families whose values are this machine's or this moment's: the golden text has 0 for them. The space of the frozen
+/// mounts is that of the disk on which the fixture lies; the resident memory depends on the size of a page.
+const VARIABLE: &[&str] = &[
+    "node_filesystem_avail_bytes",
+    "node_filesystem_files",
+    "node_filesystem_files_free",
+    "node_filesystem_free_bytes",
+    "node_filesystem_size_bytes",
+    "node_scrape_collector_duration_seconds",
+    "node_time_seconds",
+    "utilizer_collector_duration_seconds",
+    "utilizer_disk_percent",
+    "utilizer_process_memory_percent",
+    "utilizer_process_resident_memory_bytes",
+];
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// A copy of the frozen host, for tests that change it.
+struct Frozen {
+    _dir: tempfile::TempDir,
+    host: HostRoot,
+}
+
+impl Frozen {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&here().join("fixtures/host"), dir.path());
+        let below = |name| dir.path().join(name);
+        let host = HostRoot { proc: below("proc"), sys: below("sys"), root: below("root"), udev: below("udev") };
+        Self { _dir: dir, host }
+    }
+
+    /// Puts one text for another, which must be there, into a file of the procfs.
+    fn change(&self, file: &str, from: &str, to: &str) {
+        let path = self.host.proc(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} does not contain {from}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::new(collectors::all(&self.host, &CollectorSettings::default()))
+    }
+}
+
+fn interval(registry: &mut Registry) -> Families {
+    let mut out = Families::default();
+    registry.run(Pass::Interval, &mut out);
+    out
+}
+
+/// An interval pass that has an answer from each of the three mounts, however long this machine takes to give one.
+fn settled(registry: &mut Registry) -> Families {
+    loop {
+        let out = interval(registry);
+        if out.samples("node_filesystem_device_error").len() == 3 {
+            return out;
+        }
+    }
+}
+
+fn encoded(parts: &[&Families]) -> String {
+    let mut text = Vec::new();
+    exposition::encode(parts, &mut text);
+    String::from_utf8(text).unwrap()
+}
+
+/// Takes out what is this machine's.
+fn frozen(text: &str) -> String {
+    let line = |line: &str| {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        if name == "node_uname_info" {
+            return "node_uname_info 1".to_owned();
+        }
+        match line.rsplit_once(' ') {
+            Some((series, _)) if VARIABLE.contains(&name) => format!("{series} 0"),
+            _ => line.to_owned(),
+        }
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn a_frozen_host_reads_as_the_golden_text() {
+    let host = Frozen::new();
+    let mut registry = host.registry();
+    let mut table = ProcessTable::new(&host.host);
+    let start = Instant::now();
+    let before = settled(&mut registry);
+    registry.supervise("top", || table.sample(start));
+
+    // Ten seconds later.
+    host.change("stat", "cpu0 5000 100 1800 40000", "cpu0 5500 100 1900 40400");
+    host.change("stat", "cpu1 4000 50 1500 41000 120", "cpu1 4000 50 1500 41900 220");
+    host.change("diskstats", "nvme0n1 52000 310 4096000", "nvme0n1 52100 310 4104000");
+    host.change("net/dev", "98765432100", "98765532100");
+    host.change("pressure/io", "total=12500000", "total=13000000");
+    host.change("300/stat", " 5000 50 ", " 5240 60 ");
+    let later = start + Duration::from_secs(10);
+    registry.supervise("top", || table.sample(later));
+    let now = settled(&mut registry);
+
+    let mut derived = Families::default();
+    let earlier = Earlier { families: &before, elapsed: later - start };
+    gauges::expose(&gauges::gauges(&now, Some(earlier)), &mut derived);
+    let top = table.top(TOP, now.single("node_memory_MemTotal_bytes")).unwrap();
+    gauges::expose_processes(&top, &mut derived);
+    let text = frozen(&encoded(&[&now, &derived]));
+
+    let path = here().join("golden/metrics.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    for (number, (found, expected)) in text.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(found, expected, "line {} of {}", number + 1, path.display());
+    }
+    assert_eq!(text.lines().count(), golden.lines().count(), "{}", path.display());
+}
+
+#[test]
+fn a_second_scrape_says_the_same() {
+    let host = Frozen::new();
+    let mut registry = host.registry();
+    let first = frozen(&encoded(&[&settled(&mut registry)]));
+    let mut second = Families::default();
+    registry.run(Pass::Scrape, &mut second);
+    assert_eq!(frozen(&encoded(&[&second])), first);
+}
+
+/// The collectors that fail or find nothing, by name.
+fn not_working(registry: &Registry) -> Vec<(&'static str, String)> {
+    registry
+        .status()
+        .filter_map(|status| match &status.state {
+            State::Data | State::Waiting => None,
+            State::Nothing => Some((status.name, "nothing here".to_owned())),
+            State::Failed(error) => Some((status.name, error.clone())),
+        })
+        .collect()
+}
+
+#[test]
+fn each_broken_file_fails_its_own_collector_and_says_which_file() {
+    let broken: &[(&str, &[&str])] = &[
+        ("stat", &["cpu", "stat"]),
+        ("loadavg", &["loadavg"]),
+        ("meminfo", &["meminfo"]),
+        ("diskstats", &["diskstats"]),
+        ("net/dev", &["netdev"]),
+        ("pressure/io", &["pressure"]),
+        ("vmstat", &["vmstat"]),
+        ("1/mountinfo", &["filesystem"]),
+    ];
+    // Cut in the middle of a line, binary, a number over 64 bits.
+    let damages: [fn(&[u8]) -> Vec<u8>; 3] = [
+        |_| b"cpu0 1 2\npg".to_vec(),
+        |_| (0..=255).cycle().take(5000).collect(),
+        |text| {
+            let text = String::from_utf8_lossy(text);
+            let digits = |c: char| c.is_ascii_digit();
+            let blown = text.split(' ').map(|word| {
+                let all = !word.is_empty() && word.trim_end().chars().all(digits);
+                if all { word.replace(word.trim_end(), "184467440737095516160") } else { word.to_owned() }
+            });
+            let text = blown.collect::<Vec<_>>().join(" ");
+            text.replace("total=", "total=99999999999999999999").replace("0.42", "zero").into_bytes()
+        },
+    ];
+    for (file, names) in broken {
+        for (number, damage) in damages.iter().enumerate() {
+            let host = Frozen::new();
+            let mut registry = host.registry();
+            settled(&mut registry);
+            assert_eq!(not_working(&registry), []);
+            let whole = fs::read(host.host.proc(file)).unwrap();
+            fs::write(host.host.proc(file), damage(&whole)).unwrap();
+            interval(&mut registry);
+            let failed = not_working(&registry);
+            let found: Vec<_> = failed.iter().map(|(name, _)| *name).collect();
+            assert_eq!(found, *names, "{file}, damage {number}");
+            for (name, error) in failed {
+                assert!(error.contains(&*host.host.proc(file).to_string_lossy()), "{name}: {error}");
+            }
+            // Whole again, it works again.
+            fs::write(host.host.proc(file), whole).unwrap();
+            interval(&mut registry);
+            assert_eq!(not_working(&registry), [], "{file}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_machine_has_errors_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().to_path_buf();
+    let host = HostRoot { proc: empty.clone(), sys: empty.clone(), root: empty.clone(), udev: empty };
+    let mut registry = Registry::new(collectors::all(&host, &CollectorSettings::default()));
+    let out = interval(&mut registry);
+    let failed: Vec<_> = not_working(&registry).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        failed,
+        ["cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "pressure", "stat", "vmstat"]
+    );
+    assert!(out.single("node_time_seconds").is_some());
+}

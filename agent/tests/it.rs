@@ -1,0 +1,4 @@
+//! The agent's integration tests: one binary, so that the suite links once. A test file is a module here.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is a failed test with its line")]
+
+mod golden;
