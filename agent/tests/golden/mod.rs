@@ -172,6 +172,9 @@ fn not_working(registry: &Registry) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+/// What can happen to a file.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn each_broken_file_fails_its_own_collector_and_says_which_file() {
     let broken: &[(&str, &[&str])] = &[
@@ -185,7 +188,7 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("1/mountinfo", &["filesystem"]),
     ];
     // Cut in the middle of a line, binary, a number over 64 bits.
-    let damages: [fn(&[u8]) -> Vec<u8>; 3] = [
+    let damages: [Damage; 3] = [
         |_| b"cpu0 1 2\npg".to_vec(),
         |_| (0..=255).cycle().take(5000).collect(),
         |text| {
