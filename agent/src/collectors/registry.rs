@@ -140,23 +140,27 @@ impl Registry {
         let has_data = |state: &State| f64::from(*state == State::Data);
         let has_not_failed = |state: &State| f64::from(!matches!(state, State::Failed(_)));
 
+        // Sources from outside have no name among node_exporter's collectors.
+        let collectors = || self.collectors.iter().map(|(_, health)| health);
+
         out.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");
-        self.each(out, |status| status.duration.as_secs_f64());
+        push_each(out, collectors(), |status| status.duration.as_secs_f64());
         out.gauge("node_scrape_collector_success", "node_exporter: Whether a collector succeeded.");
-        self.each(out, |status| has_data(&status.state));
+        push_each(out, collectors(), |status| has_data(&status.state));
         out.gauge("utilizer_collector_duration_seconds", "How long the collector's last run took.");
-        self.each(out, |status| status.duration.as_secs_f64());
+        push_each(out, self.health(), |status| status.duration.as_secs_f64());
         out.gauge(
             "utilizer_collector_success",
             "1 if the collector's last run did not fail; having nothing to read on this machine is no failure.",
         );
-        self.each(out, |status| has_not_failed(&status.state));
+        push_each(out, self.health(), |status| has_not_failed(&status.state));
     }
+}
 
-    fn each(&self, out: &mut Families, value: impl Fn(&Status) -> f64) {
-        for health in self.health().filter(|health| health.status.state != State::Waiting) {
-            out.push(&health.labels, value(&health.status));
-        }
+/// A sample for each that has run.
+fn push_each<'a>(out: &mut Families, all: impl Iterator<Item = &'a Health>, value: impl Fn(&Status) -> f64) {
+    for health in all.filter(|health| health.status.state != State::Waiting) {
+        out.push(&health.labels, value(&health.status));
     }
 }
 
@@ -256,6 +260,7 @@ mod tests {
         let mut out = Families::default();
         registry.run(Pass::Scrape, &mut out);
         assert_eq!(success(&out, "utilizer_collector_success"), [1.0, 0.0]);
+        assert_eq!(success(&out, "node_scrape_collector_success"), [1.0]);
         assert_eq!(registry.status().count(), 2);
     }
 }
