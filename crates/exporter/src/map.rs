@@ -95,7 +95,8 @@ pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Map
     }
     if rules.processes {
         for Process { pid, name, cpu_percent, memory_percent, .. } in &body.processes {
-            for (metric_name, value) in [("cpu_percent", *cpu_percent), ("memory_percent", *memory_percent)] {
+            for (metric_name, value) in [("cpu_percent", Some(*cpu_percent)), ("memory_percent", *memory_percent)] {
+                let Some(value) = value else { continue };
                 let mut metadata = with(&LabelSet::default());
                 metadata.insert("pid".to_owned(), Json::from(*pid));
                 metadata.insert("name".to_owned(), Json::from(name.as_str()));

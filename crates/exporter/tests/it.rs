@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use test_servers::Mosquitto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
+use utilizer_exporter as exporter;
 use wire::Kind;
 
 /// What the store in memory does and holds.
