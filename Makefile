@@ -11,10 +11,10 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench lint fmt docs deny golden deps
+.PHONY: help up test bench bench-build lint fmt docs deny golden deps
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # A development build: it is there in a fraction of a release build's time, and fast enough for one host.
 up: ## Build and run everything for this host in one process; switches by ARGS="--interval 2s".
@@ -28,6 +28,9 @@ test: deps ## Install what tests need, build the binaries, run every test.
 
 bench: ## Measure what a pass over this host costs; BENCHMARKS.md says how to read it.
 	$(CARGO) run --release --package utilizer-agent --example pass
+
+bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
+	@tools/cold-build.sh dev release
 
 lint: ## Check formatting, and clippy without warnings.
 	$(CARGO) fmt --all --check
