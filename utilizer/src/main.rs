@@ -1,0 +1,72 @@
+//! `utilizer`: the operator's command.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use daemon::config::duration;
+use daemon::log::Level;
+use utilizer::up::{self, UpOptions};
+
+/// A wrong use. Failures while running exit with 1.
+const USAGE: u8 = 2;
+
+/// Watch hosts: sample, publish, store and look.
+#[derive(Parser)]
+#[command(name = "utilizer", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sample this host into a SQLite file, with a broker of its own; no server is needed.
+    ///
+    /// Runs agent, MQTT broker and SQLite exporter in one process, on loopback only. LOG_LEVEL decides what it logs.
+    Up {
+        /// Where database and broker keep their files [default: ~/.local/share/utilizer].
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Address of /metrics, the page and the push paths.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
+        listen: String,
+        /// Address of the MQTT broker; a loopback address.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
+        mqtt_listen: SocketAddr,
+        /// Time between two readings, such as 10s.
+        #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+        interval: Duration,
+        /// Stop by itself after this time, such as 30s, with a summary.
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+        run_for: Option<Duration>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Command::Up { data_dir, listen, mqtt_listen, interval, run_for } = Cli::parse().command;
+    let variable = |name: &str| std::env::var(name).ok();
+    let data_dir = data_dir.unwrap_or_else(|| up::default_data_dir(variable));
+    // The status lines say what happens; the log is for what goes wrong.
+    let level = variable("LOG_LEVEL").and_then(|word| Level::from_word(&word)).unwrap_or(Level::Warn);
+    daemon::log::init(level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format_args!("can't start the runtime: {error}")),
+    };
+    let options = UpOptions { data_dir, listen, mqtt_listen, interval, run_for };
+    let result = runtime.block_on(up::run(options, &mut std::io::stdout()));
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(if error.is_usage() { USAGE } else { 1 }, &error),
+    }
+}
+
+fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "utilizer: {why}");
+    ExitCode::from(code)
+}
