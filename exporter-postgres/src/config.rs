@@ -28,6 +28,16 @@ impl PostgresConfig {
         Self { url: url.into(), password: None, retention: Duration::from_secs(90 * 86_400) }
     }
 
+    /// Whether the url can be used, without asking the network.
+    pub fn check(&self) -> Result<(), String> {
+        match self.resolve() {
+            Ok(_) => Ok(()),
+            Err(
+                SinkError::Retry { source, .. } | SinkError::Poison { source, .. } | SinkError::Fatal { source, .. },
+            ) => Err(source.to_string()),
+        }
+    }
+
     /// The client's configuration and the name of the place for messages.
     pub(crate) fn resolve(&self) -> Result<(tokio_postgres::Config, Place), SinkError> {
         // The parser's own message is left out: with a stray `@` or `:` it may quote part of a password.

@@ -6,6 +6,7 @@
 mod config;
 mod copy;
 mod error;
+mod file;
 mod migrate;
 mod partitions;
 
@@ -19,6 +20,7 @@ use tokio_postgres::{Client, NoTls};
 use wire::{Kind, Timestamp};
 
 pub use config::PostgresConfig;
+pub use file::{Configuration, PostgresSection};
 
 use config::Place;
 use error::{schema_error, sink_error};

@@ -4,6 +4,7 @@
 //! such as a dashboard go on beside it (write-ahead log).
 
 mod error;
+mod file;
 mod store;
 
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use exporter::rows::{Batch, HostRow};
 use exporter::sink::{Sink, SinkError};
 use rusqlite::Connection;
 use wire::Kind;
+
+pub use file::{Configuration, SqliteSection};
 
 /// What [`Sqlite`] needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]

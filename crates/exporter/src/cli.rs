@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use daemon::config::{ConfigError, Fault, Loaded, load};
-use daemon::log::Level;
 use daemon::shutdown;
 use daemon::signals::{Signal, Signals};
 use serde::de::DeserializeOwned;
@@ -26,9 +25,6 @@ pub trait Exporter: DeserializeOwned {
 
     /// The store.
     type Sink: Sink;
-
-    /// `log_level`
-    fn log_level(&self) -> Level;
 
     /// The sections that all exporters have.
     fn common(&self) -> Common<'_>;
@@ -82,7 +78,7 @@ pub fn main<E: Exporter>() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    daemon::log::init(loaded.value.log_level());
+    daemon::log::init(loaded.value.common().log.level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

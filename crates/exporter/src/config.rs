@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daemon::config::{Fault, Loaded, duration, size};
 use daemon::http::Allow;
+use daemon::log::Level;
 use daemon::mqtt::{Broker, Password};
 use serde::{Deserialize, Serialize};
 use wire::{GroupName, HostName, MemberName};
@@ -19,30 +20,30 @@ use crate::settings::{
 };
 use crate::writer::Backoff;
 
-/// `[mqtt]`
+/// `[mqtt]`. An empty text is the absence of a value, so that an example can show every key with its default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttSection {
     /// `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
     pub url: String,
     /// User name.
-    pub username: Option<String>,
+    pub username: String,
     /// The password; from the environment only.
     pub password: Option<Password>,
     /// A file whose first line is the password.
-    pub password_file: Option<PathBuf>,
+    pub password_file: PathBuf,
     /// Authorities to trust, PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: PathBuf,
     /// Our certificate and its chain, PEM.
-    pub cert_file: Option<PathBuf>,
+    pub cert_file: PathBuf,
     /// Its private key, PEM.
-    pub key_file: Option<PathBuf>,
+    pub key_file: PathBuf,
     /// The exporters that share one copy of the telemetry; by default called as the store.
-    pub group: Option<String>,
+    pub group: String,
     /// This exporter's name in the group; by default the host's name.
-    pub member: Option<String>,
+    pub member: String,
     /// One part of the hosts. Not available yet.
-    pub shard: Option<String>,
+    pub shard: String,
     /// How many messages may be held before they are committed.
     pub receive_maximum: u16,
 }
@@ -51,18 +52,28 @@ impl Default for MqttSection {
     fn default() -> Self {
         Self {
             url: "mqtt://127.0.0.1:1883".to_owned(),
-            username: None,
+            username: String::new(),
             password: None,
-            password_file: None,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            group: None,
-            member: None,
-            shard: None,
+            password_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            group: String::new(),
+            member: String::new(),
+            shard: String::new(),
             receive_maximum: RECEIVE_MAXIMUM,
         }
     }
+}
+
+/// A text that is there.
+pub fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// A path that is there.
+pub fn path(path: &Path) -> Option<&Path> {
+    (!path.as_os_str().is_empty()).then_some(path)
 }
 
 /// `[rows]`
@@ -101,21 +112,18 @@ impl Default for BatchSection {
     }
 }
 
-/// `[retention]`
+/// `[retention]` of a store with a table for metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSection {
     /// Metric rows older than this are marked, and get no partition of their own.
     #[serde(with = "duration")]
     pub metrics: Duration,
-    /// How long log lines stay, in a store that has a table for them and drops old ones.
-    #[serde(with = "duration")]
-    pub logs: Duration,
 }
 
 impl Default for RetentionSection {
     fn default() -> Self {
-        Self { metrics: Rules::default().retention, logs: Duration::from_secs(30 * 86_400) }
+        Self { metrics: Rules::default().retention }
     }
 }
 
@@ -138,16 +146,30 @@ impl Default for DeadLettersSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeSection {
-    /// Where `/metrics`, `/healthz` and `/readyz` are; empty: nowhere.
-    pub listen: String,
+    /// Where `/metrics`, `/healthz` and `/readyz` are; an empty text: nowhere; absent: at the exporter's own port, since
+    /// several may run on one host.
+    pub listen: Option<String>,
     /// Who is answered.
     pub allow: Vec<String>,
 }
 
 impl Default for ServeSection {
     fn default() -> Self {
-        Self { listen: "[::]:9461".to_owned(), allow: vec!["loopback".to_owned(), "private".to_owned()] }
+        Self { listen: None, allow: vec!["loopback".to_owned(), "private".to_owned()] }
     }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// The least severe events that are logged.
+    pub level: Level,
+}
+
+/// The folder for what an exporter keeps on its host, by default.
+pub fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/utilizer")
 }
 
 /// The shared sections of one exporter's configuration.
@@ -161,12 +183,16 @@ pub struct Common<'a> {
     pub rows: &'a RowsSection,
     /// `[batch]`
     pub batch: &'a BatchSection,
-    /// `[retention]`
-    pub retention: &'a RetentionSection,
+    /// `[retention] metrics`
+    pub metrics_retention: Duration,
     /// `[dead_letters]`
     pub dead_letters: &'a DeadLettersSection,
-    /// `[serve]`
-    pub serve: &'a ServeSection,
+    /// `[serve] listen`
+    pub listen: &'a str,
+    /// `[serve] allow`
+    pub allow: &'a [String],
+    /// `[log]`
+    pub log: &'a LogSection,
 }
 
 impl Common<'_> {
@@ -177,27 +203,22 @@ impl Common<'_> {
         let mqtt = self.mqtt;
         let broker = Broker {
             url: &mqtt.url,
-            username: mqtt.username.as_deref(),
+            username: text(&mqtt.username),
             password: mqtt.password.as_ref(),
-            password_file: mqtt.password_file.as_deref(),
-            ca_file: mqtt.ca_file.as_deref(),
-            cert_file: mqtt.cert_file.as_deref(),
-            key_file: mqtt.key_file.as_deref(),
+            password_file: path(&mqtt.password_file),
+            ca_file: path(&mqtt.ca_file),
+            cert_file: path(&mqtt.cert_file),
+            key_file: path(&mqtt.key_file),
         };
         let broker = broker
             .options("")
             .map_err(|list| faults.extend(list.into_iter().map(|(key, text)| loaded.fault(key, text))))
             .ok();
         let group: Option<GroupName> =
-            mqtt.group.as_deref().unwrap_or(sink).parse().map_err(|e| faults.push(loaded.fault("mqtt.group", e))).ok();
-        let member: Option<MemberName> = mqtt
-            .member
-            .clone()
-            .unwrap_or_else(host_name)
-            .parse()
-            .map_err(|e| faults.push(loaded.fault("mqtt.member", e)))
-            .ok();
-        if mqtt.shard.is_some() {
+            text(&mqtt.group).unwrap_or(sink).parse().map_err(|e| faults.push(loaded.fault("mqtt.group", e))).ok();
+        let member = text(&mqtt.member).map_or_else(host_name, str::to_owned);
+        let member: Option<MemberName> = member.parse().map_err(|e| faults.push(loaded.fault("mqtt.member", e))).ok();
+        if !mqtt.shard.is_empty() {
             faults.push(loaded.fault("mqtt.shard", "shards are not available yet; take the key out"));
         }
         if mqtt.receive_maximum == 0 {
@@ -206,11 +227,11 @@ impl Common<'_> {
         if self.batch.max_rows == 0 {
             faults.push(loaded.fault("batch.max_rows", "a batch has at least 1 row"));
         }
-        if self.retention.metrics < Duration::from_secs(86_400) {
+        if self.metrics_retention < Duration::from_secs(86_400) {
             faults.push(loaded.fault("retention.metrics", "at least a day (1d) must be kept"));
         }
-        let allow = Allow::parse(&self.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
-        let listen = &self.serve.listen;
+        let allow = Allow::parse(self.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
+        let listen = self.listen;
         if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
             faults.push(loaded.fault(
                 "serve.listen",
@@ -226,14 +247,14 @@ impl Common<'_> {
                 rules: Rules {
                     every: self.rows.every,
                     processes: self.rows.processes,
-                    retention: self.retention.metrics,
+                    retention: self.metrics_retention,
                 },
                 batch: BatchLimits { max_rows: self.batch.max_rows, max_age: self.batch.max_age },
                 dead_letters: DeadLetterLimits {
                     path: dead_letter_file(self.state_dir),
                     max_bytes: self.dead_letters.max_bytes,
                 },
-                serve: (!listen.is_empty()).then(|| Serve { listen: listen.clone(), allow: Arc::new(allow) }),
+                serve: (!listen.is_empty()).then(|| Serve { listen: listen.to_owned(), allow: Arc::new(allow) }),
                 backoff: Backoff::default(),
                 metrics: crate::metrics::Metrics::new(),
             }),

@@ -1,0 +1,181 @@
+//! The configuration file.
+
+use std::path::PathBuf;
+
+use daemon::config::{Fault, Loaded};
+use daemon::mqtt::Password;
+use exporter::cli::Exporter;
+use exporter::config::{
+    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection, ServeSection,
+    default_state_dir, path,
+};
+use serde::Deserialize;
+
+use crate::{Postgres, PostgresConfig};
+
+/// Where its own pages are.
+const LISTEN: &str = "[::]:9461";
+
+/// `/etc/utilizer/exporter-postgres.toml`; `config/exporter-postgres.toml` explains every key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Configuration {
+    pub state_dir: PathBuf,
+    pub postgres: PostgresSection,
+    pub mqtt: MqttSection,
+    pub rows: RowsSection,
+    pub batch: BatchSection,
+    pub retention: RetentionSection,
+    pub dead_letters: DeadLettersSection,
+    pub serve: ServeSection,
+    pub log: LogSection,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            state_dir: default_state_dir(),
+            postgres: PostgresSection::default(),
+            mqtt: MqttSection::default(),
+            rows: RowsSection::default(),
+            batch: BatchSection::default(),
+            retention: RetentionSection::default(),
+            dead_letters: DeadLettersSection::default(),
+            serve: ServeSection::default(),
+            log: LogSection::default(),
+        }
+    }
+}
+
+/// `[postgres]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresSection {
+    /// `postgres://user@host:port/database`.
+    pub url: String,
+    /// The password; from the environment only.
+    pub password: Option<Password>,
+    /// A file whose first line is the password.
+    pub password_file: PathBuf,
+}
+
+impl Default for PostgresSection {
+    fn default() -> Self {
+        Self {
+            url: "postgres://utilizer@127.0.0.1:5432/utilizer".to_owned(),
+            password: None,
+            password_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Exporter for Configuration {
+    const PROGRAM: &'static str = "utilizer-exporter-postgres";
+    const NAME: &'static str = "postgres";
+    type Sink = Postgres;
+
+    fn common(&self) -> Common<'_> {
+        Common {
+            state_dir: &self.state_dir,
+            mqtt: &self.mqtt,
+            rows: &self.rows,
+            batch: &self.batch,
+            metrics_retention: self.retention.metrics,
+            dead_letters: &self.dead_letters,
+            listen: self.serve.listen.as_deref().unwrap_or(LISTEN),
+            allow: &self.serve.allow,
+            log: &self.log,
+        }
+    }
+
+    fn sink(loaded: &Loaded<Self>) -> Result<Postgres, Vec<Fault>> {
+        let section = &loaded.value.postgres;
+        let mut config = PostgresConfig::new(&section.url);
+        config.retention = loaded.value.retention.metrics;
+        config.password = section.password.as_ref().map(|password| password.expose().to_owned());
+        let mut faults = Vec::new();
+        if let Some(file) = path(&section.password_file) {
+            match std::fs::read_to_string(file) {
+                Ok(text) => config.password = Some(text.lines().next().unwrap_or_default().to_owned()),
+                Err(error) => faults.push(
+                    loaded.fault("postgres.password_file", format_args!("can't read {}: {error}", file.display())),
+                ),
+            }
+        }
+        if let Err(fault) = config.check() {
+            faults.push(loaded.fault("postgres.url", fault));
+        }
+        if faults.is_empty() { Ok(Postgres::new(config)) } else { Err(faults) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::{load_text, uncomment};
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/exporter-postgres.toml");
+
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let read = |text: &str| -> Loaded<Configuration> { load_text(None, text, "X", []).unwrap() };
+        assert_eq!(read(EXAMPLE).value, Configuration::default());
+        let mut loaded = read(&uncomment(EXAMPLE));
+        assert_eq!(loaded.value.serve.listen.take().as_deref(), Some(LISTEN));
+        assert_eq!(loaded.value, Configuration::default());
+        for key in [
+            "state_dir",
+            "postgres.url",
+            "postgres.password_file",
+            "mqtt.url",
+            "mqtt.username",
+            "mqtt.password_file",
+            "mqtt.ca_file",
+            "mqtt.cert_file",
+            "mqtt.key_file",
+            "mqtt.group",
+            "mqtt.member",
+            "mqtt.receive_maximum",
+            "rows.every",
+            "rows.processes",
+            "batch.max_rows",
+            "batch.max_age",
+            "retention.metrics",
+            "dead_letters.max_bytes",
+            "serve.listen",
+            "serve.allow",
+            "log.level",
+        ] {
+            assert!(loaded.is_set(key), "{key} is not in the example");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let text = "[postgres]\nurl = \"postgres://me:hush@h:port/d\"\npassword_file = \"/nonexistent\"\n\
+                    [mqtt]\nurl = \"http://x\"\nmember = \"a b\"\nshard = \"0/2\"\nreceive_maximum = 0\n\
+                    [batch]\nmax_rows = 0\n[retention]\nmetrics = \"1h\"\n[serve]\nlisten = \"here\"\nallow = [\"friends\"]\n";
+        let loaded: Loaded<Configuration> = load_text(None, text, "X", []).unwrap();
+        let mut faults = loaded.value.common().settings("postgres", &loaded).unwrap_err();
+        faults.extend(Configuration::sink(&loaded).unwrap_err());
+        let error = loaded.error(faults).to_string();
+        for (line, part) in [
+            (2, "postgres.url"),
+            (3, "postgres.password_file"),
+            (5, "mqtt.url"),
+            (6, "mqtt.member"),
+            (7, "mqtt.shard"),
+            (8, "mqtt.receive_maximum"),
+            (10, "batch.max_rows"),
+            (12, "retention.metrics"),
+            (14, "serve.listen"),
+            (15, "serve.allow"),
+        ] {
+            let begin = format!("line {line}, column");
+            assert!(error.lines().any(|l| l.starts_with(&begin) && l.contains(part)), "{part} in {error}");
+        }
+        assert!(!error.contains("hush"), "{error}");
+    }
+}
