@@ -16,7 +16,7 @@ export RUST_TEST_THREADS ?= 4
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# A development build: it is there in a fraction of a release build's time, and fast enough for one host.
+# A development build: it is there well before a release build, and fast enough for one host (`make bench-build` compares).
 up: ## Build and run everything for this host in one process; switches by ARGS="--interval 2s".
 	$(CARGO) run --bin utilizer -- up $(ARGS)
 
