@@ -397,3 +397,88 @@ async fn statements_of_users_find_their_partition_and_defaults() {
     f.psql("INSERT INTO admin_jobs (job_type, parameters) VALUES ('retrain', '{}')");
     assert_eq!(f.psql("SELECT status, started_at IS NULL FROM admin_jobs"), "pending|t");
 }
+
+/// The program itself, between a real broker and a real database.
+struct Program(std::process::Child);
+
+impl Program {
+    fn start(broker: &test_servers::Mosquitto, database_url: &str, state: &std::path::Path) -> Self {
+        let child =
+            program(database_url, state).env("UTILIZER_EXPORTER_POSTGRES__MQTT__URL", broker.url()).spawn().unwrap();
+        Self(child)
+    }
+
+    /// TERM, by the pid of our own child, and its exit code.
+    fn stop(mut self) -> Option<i32> {
+        let status = std::process::Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        assert!(status.success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn program(database_url: &str, state: &std::path::Path) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_utilizer-exporter-postgres"));
+    command
+        .env("UTILIZER_EXPORTER_POSTGRES__POSTGRES__URL", database_url)
+        .env("UTILIZER_EXPORTER_POSTGRES__STATE_DIR", state)
+        .env("UTILIZER_EXPORTER_POSTGRES__SERVE__LISTEN", "")
+        .env("UTILIZER_EXPORTER_POSTGRES__ROWS__EVERY", "0s");
+    command
+}
+
+const METRICS: &str = r#"{"v":1,"host":"web-01","boot":"b1","seq":7,"time":"2026-11-21T22:30:00Z","interval_seconds":10,
+    "gauges":[{"name":"cpu_percent","value":12.5},{"name":"memory_percent","value":"NaN"}]}"#;
+
+#[test]
+fn the_program_writes_what_the_broker_has_and_stops_on_term() {
+    let broker = test_servers::Mosquitto::start("");
+    let state = tempfile::tempdir().unwrap();
+    let database = SERVER.create_database();
+    let program = Program::start(&broker, &SERVER.url(&database), state.path());
+    test_servers::wait_for("a row", || {
+        broker.publish("utilizer/v1/telemetry/web-01/metrics", METRICS, &[]);
+        let tables = SERVER.psql(&database, "SELECT to_regclass('recap_system_metrics') IS NOT NULL");
+        let row = "SELECT job_id, stage, metric_name, metric_value, metadata FROM recap_system_metrics LIMIT 1";
+        (tables == "t").then(|| SERVER.psql(&database, row)).filter(|row| !row.is_empty())
+    });
+    assert_eq!(
+        SERVER.psql(
+            &database,
+            "SELECT DISTINCT job_id, stage, metric_name, metric_value, metadata->>'host' FROM recap_system_metrics"
+        ),
+        "host:web-01|cpu|cpu_percent|12.5|web-01"
+    );
+    assert_eq!(program.stop(), Some(0));
+    let letters = std::fs::read_to_string(state.path().join("dead-letters.ndjson")).unwrap();
+    assert!(letters.contains("metric_value is NaN"), "{letters}");
+}
+
+#[test]
+fn the_program_says_what_is_wrong_and_how() {
+    let state = tempfile::tempdir().unwrap();
+    let database = SERVER.create_database();
+    let wrong = format!("postgres://postgres:hush@127.0.0.1:{}/{database}", SERVER.port());
+    let run = |url: &str, arguments: &[&str]| {
+        let output = program(url, state.path()).args(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    for arguments in [&[][..], &["migrate"]] {
+        let (code, text) = run(&wrong, arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("password authentication failed") && text.contains(&database), "{text}");
+        assert!(!text.contains("hush"), "{text}");
+    }
+    let (code, text) = run(&SERVER.url(&database), &["migrate"]);
+    assert_eq!((code, text.contains("up to date")), (Some(0), true), "{text}");
+    let (code, text) = run("nonsense", &["check"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("UTILIZER_EXPORTER_POSTGRES__POSTGRES__URL: postgres.url: it is not of the form"), "{text}");
+}
