@@ -232,7 +232,9 @@ impl Driver {
             connection.stop_when_answered();
             let deadline = connection.stop.as_ref().map(|stop| stop.deadline);
             tokio::select! {
-                polled = &mut poll => return Some(polled),
+                // The network comes last, so that what it said before is told before it says more: a subscription
+                // before its messages. The others are bounded and can't keep it from its turn.
+                biased;
                 Some((id, outcome)) = connection.publishes.next(), if !connection.publishes.is_empty() => {
                     self.on_outcome(id, outcome);
                 }
@@ -248,6 +250,7 @@ impl Driver {
                     }
                     connection.say_disconnect(false);
                 }
+                polled = &mut poll => return Some(polled),
             }
         }
     }
