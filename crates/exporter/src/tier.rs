@@ -301,9 +301,7 @@ impl Tier {
                 tracing::info!(session_present, "connected to {}", self.identity.settings.broker.broker);
                 self.connected = true;
                 self.metrics.mqtt_connected.set(1);
-                if !session_present {
-                    self.subscribed.clear();
-                }
+                self.subscribed.clear();
                 self.ready_when_subscribed();
                 self.announce(client, TierState::Online);
             }

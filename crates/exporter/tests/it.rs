@@ -429,7 +429,6 @@ async fn a_broker_that_is_away_is_waited_for() {
 /// mosquitto 2.0.11 restores sessions from its disk without their shared subscriptions, and says that the session is
 /// present all the same: who does not subscribe again at every connection hears nothing any more.
 #[tokio::test]
-#[ignore = "the MQTT client does not yet subscribe again where the broker says that it kept the session"]
 async fn a_broker_that_forgets_shared_subscriptions_is_asked_again() {
     let f = Fixture::with("persistence true");
     let running = f.start().await;

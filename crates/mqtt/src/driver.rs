@@ -312,9 +312,9 @@ impl Driver {
         }
         connection.largest_packet = properties.and_then(|properties| properties.max_packet_size);
         connection.since = Some(Instant::now());
-        if !connack.session_present {
-            self.filters.values_mut().for_each(|held| *held = false);
-        }
+        // Also with a session: mosquitto 2.0 restores one from disk without its shared subscriptions, and says that it
+        // is there. Asking again for what stands costs a packet and changes nothing.
+        self.filters.values_mut().for_each(|held| *held = false);
         let missing = self.filters.iter().filter(|(_, held)| !**held).map(|(filter, _)| filter.clone()).collect();
         self.shared.open.store(true, Ordering::Release);
         self.emit(Event::Connected { session_present: connack.session_present });

@@ -38,7 +38,7 @@ pub enum Event {
         /// The pause until the next attempt; `None`: there will be none, this is the last event.
         retry_in: Option<Duration>,
     },
-    /// The broker accepted a subscription. Comes again after a reconnect that found no session.
+    /// The broker accepted a subscription. Comes again after each reconnect.
     Subscribed {
         /// The topic filter as it was given.
         filter: String,
