@@ -352,7 +352,11 @@ impl Config {
 
     /// Keys that differ from `other` and can't be changed while running.
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let broker = |config: &Config| config.mqtt.as_ref().map(|o| format!("{o:?}"));
+        // `Debug` shows everything but the secrets, which can change as well.
+        let broker = |config: &Config| {
+            let options = config.mqtt.clone()?;
+            Some((format!("{options:?}"), options.password, options.tls.ca, options.tls.identity))
+        };
         [
             ("host", self.host != other.host),
             ("path", self.root != other.root),
@@ -480,6 +484,20 @@ mod tests {
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn another_password_in_the_same_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let text = format!("[mqtt]\nusername = \"u\"\npassword_file = \"{}\"\n", file.display());
+        let with = |password: &str| {
+            std::fs::write(&file, password).unwrap();
+            load(&text, &[]).unwrap()
+        };
+        let old = with("old-horse");
+        assert!(old.needs_restart(&with("old-horse\n")).is_empty());
+        assert_eq!(old.needs_restart(&with("new-horse")), ["mqtt"]);
     }
 
     #[test]
