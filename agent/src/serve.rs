@@ -69,7 +69,7 @@ impl Handler for Server {
                 "/readyz" => self.ready(),
                 _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
             },
-            ("/" | "/metrics" | "/healthz" | "/readyz", _) => method_not_allowed("GET"),
+            ("/" | "/metrics" | "/healthz" | "/readyz", _) => method_not_allowed("GET, HEAD"),
             _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
         }
     }
