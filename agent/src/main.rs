@@ -111,6 +111,11 @@ fn run(switches: Switches, config: Config) -> ExitCode {
         Err(error) => return fail(1, &format_args!("can't start the runtime: {error}")),
     };
     runtime.block_on(async {
+        // First of all: a SIGHUP before its handler stands ends a process.
+        let signals = match Signals::install() {
+            Ok(signals) => signals,
+            Err(error) => return fail(1, &format_args!("can't take signals: {error}")),
+        };
         let app = match App::build(config).await {
             Ok(app) => app,
             Err(error) => {
@@ -118,10 +123,6 @@ fn run(switches: Switches, config: Config) -> ExitCode {
                 let hint = if matches!(error, utilizer_agent::app::AppError::Bind(_)) { hint } else { "" };
                 return fail(1, &format_args!("{error}{hint}"));
             }
-        };
-        let signals = match Signals::install() {
-            Ok(signals) => signals,
-            Err(error) => return fail(1, &format_args!("can't take signals: {error}")),
         };
         let stop = stop_signal(signals, app.reload(), switches);
         let result = app.run(stop).await;
