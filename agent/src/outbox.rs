@@ -90,7 +90,8 @@ impl Outbox {
     ///
     /// Without room, the oldest records of less valuable kinds go, then, for metrics only, the oldest metrics: the
     /// sampler must not wait, and a new reading is worth more than an old one. A push gets [`PutError::Full`] instead
-    /// of displacing its own kind: whoever pushes can try again. The number of a refused record is not used up.
+    /// of displacing its own kind: whoever pushes can try again. The number of a refused record is not used up, but for
+    /// a reading that finds no room at all: nobody can try that again, so it is declared lost like any other.
     pub fn put<B: Body>(&mut self, time: Timestamp, body: B) -> Result<u64, PutError> {
         let kind = B::KIND;
         let seq = self.counts[kind as usize].made + 1;
@@ -99,7 +100,14 @@ impl Outbox {
         if payload.len() > MAX_BYTES {
             return Err(PutError::Large(payload.len()));
         }
-        self.make_room(kind, payload.len())?;
+        if let Err(error) = self.make_room(kind, payload.len()) {
+            if kind == Kind::Metrics {
+                self.counts[kind as usize].made = seq;
+                self.counts[kind as usize].dropped += 1;
+                self.declare(kind, seq, LossReason::Full);
+            }
+            return Err(error);
+        }
         self.counts[kind as usize].made = seq;
         self.bytes += payload.len();
         self.queue.push_back(Entry { kind, seq, payload, out: false });
@@ -311,6 +319,19 @@ mod tests {
         assert_eq!(outbox.put(now(), logs(100)), Ok(next), "a refused record uses no number");
         assert!(matches!(outbox.put(now(), logs(MAX_BYTES)), Err(PutError::Large(_))));
         assert!(outbox.put(now(), Pipeline { records: vec![] }).is_ok());
+    }
+
+    #[test]
+    fn a_reading_that_finds_no_room_at_all_is_declared_lost() {
+        let mut outbox = outbox();
+        outbox.put(now(), metrics()).unwrap();
+        for bytes in [1_000_000, 100_000, 10_000, 1000, 1] {
+            while outbox.put(now(), logs(bytes)).is_ok() {}
+        }
+        let dropped = outbox.counts(Kind::Metrics).dropped;
+        assert_eq!(outbox.put(now(), metrics()), Err(PutError::Full));
+        assert_eq!(outbox.counts(Kind::Metrics), Counts { made: 2, acknowledged: 0, dropped: dropped + 1 });
+        assert_eq!(outbox.losses().0.last().map(|loss| (loss.kind, loss.to)), Some((Kind::Metrics, 2)));
     }
 
     #[test]

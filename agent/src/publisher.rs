@@ -82,6 +82,10 @@ pub struct Publisher {
     inventory: Inventory,
     link: watch::Sender<Link>,
     published_losses: u64,
+    /// The broker has yet to get a status that says how things are.
+    status_due: bool,
+    /// The last reading found no room in the outbox.
+    full: bool,
 }
 
 impl Publisher {
@@ -94,7 +98,18 @@ impl Publisher {
         inventory: Inventory,
         link: watch::Sender<Link>,
     ) -> Self {
-        Self { client, events, post, readings, config, inventory, link, published_losses: 0 }
+        Self {
+            client,
+            events,
+            post,
+            readings,
+            config,
+            inventory,
+            link,
+            published_losses: 0,
+            status_due: false,
+            full: false,
+        }
     }
 
     /// Runs until `stop` returns; then says goodbye and gives the broker 3 s to acknowledge what waits.
@@ -111,10 +126,10 @@ impl Publisher {
                         break;
                     }
                 },
-                changed = self.readings.changed() => match changed {
-                    Ok(()) => self.take_reading(),
-                    Err(_) => break, // The sampler is gone, so the agent is stopping.
-                },
+                // Who else ends is the app's business: an error here means that the sampler is gone.
+                Ok(()) = self.readings.changed() => self.take_reading(),
+                // The status names interval and labels.
+                Ok(()) = self.config.changed() => self.status_due = true,
                 () = post.wake.notified() => {}
             }
             self.pump();
@@ -130,18 +145,27 @@ impl Publisher {
         }
         let config = self.config.borrow().clone();
         let body = message::metrics(&reading, &config.labels, &config.include);
-        if let Err(error) = self.post.put(reading.snapshot.time, body) {
-            warn!("a reading is not sent: {error}");
+        let refused = self.post.put(reading.snapshot.time, body).err();
+        // Once per change: a queue can stay full for as long as the broker is away.
+        match (refused, self.full) {
+            (Some(PutError::Full), false) => {
+                warn!("the queue to the broker is full: readings are dropped, and the host's status names them")
+            }
+            (Some(error @ PutError::Large(_)), _) => warn!("a reading is not sent: {error}"),
+            (None, true) => info!("the queue to the broker has room for readings again"),
+            (Some(PutError::Full), true) | (None, false) => {}
         }
-        if self.link.borrow().connected && self.post.lock().losses().1 != self.published_losses {
-            self.publish_status();
-        }
+        self.full = refused == Some(PutError::Full);
+        self.status_due |= self.post.lock().losses().1 != self.published_losses;
     }
 
     /// Hands over as much as the connection takes.
     fn pump(&mut self) {
         if !self.link.borrow().connected {
             return;
+        }
+        if self.status_due {
+            self.publish_status();
         }
         let mut outbox = self.post.lock();
         while let Some(outgoing) = outbox.take() {
@@ -163,7 +187,7 @@ impl Publisher {
                 self.link.send_modify(|link| {
                     *link = Link { connected: true, problem: None, connections: link.connections + 1 };
                 });
-                self.publish_status();
+                self.status_due = true;
             }
             Event::Disconnected { reason, retry_in } => {
                 if reason.cause == Cause::TakenOver {
@@ -213,8 +237,8 @@ impl Publisher {
         let (status, version) = self.status();
         let message = status_message(&status);
         match self.client.try_publish(STATUS_ID, message) {
-            Ok(()) => self.published_losses = version,
-            Err(_) => debug!("the status goes out with the next reading"),
+            Ok(()) => (self.published_losses, self.status_due) = (version, false),
+            Err(_) => debug!("the status goes out when there is room for it"),
         }
     }
 
