@@ -44,6 +44,12 @@ pub enum AppError {
     /// A part ended that must not.
     #[error("BUG: a part of the agent ended: {0}")]
     Ended(JoinError),
+    /// The same without a word.
+    #[error("BUG: a part of the agent ended by itself")]
+    EndedSilently,
+    /// The sampler's thread is gone.
+    #[error("BUG: the sampler's thread ended by itself")]
+    SamplerEnded,
 }
 
 /// Changes the configuration of a running agent.
@@ -143,15 +149,18 @@ impl App {
             }
             parts.spawn(serve(listener, allow.clone(), server.clone(), shutdown.clone()));
         }
+        // What the server holds keeps the sampler's thread alive for as long as it is needed.
+        let mut readings = self.sampler.readings();
         drop(self.sampler);
 
         let first = tokio::select! {
             () = stop => Ok(()),
+            () = async { while readings.changed().await.is_ok() {} } => Err(AppError::SamplerEnded),
             // Parts end only when told to: one that ends by itself failed, or panicked.
             ended = parts.join_next() => match ended {
-                Some(Ok(result)) => result,
+                Some(Ok(Err(error))) => Err(error),
                 Some(Err(panic)) => Err(AppError::Ended(panic)),
-                None => Ok(()),
+                Some(Ok(Ok(()))) | None => Err(AppError::EndedSilently),
             },
         };
         trigger.stop();
