@@ -1,0 +1,11 @@
+//! The agent through its front door: the real binary, a real broker, HTTP, signals, exit codes.
+
+mod outage;
+mod pages;
+mod peers;
+mod publishing;
+mod push;
+mod sample;
+mod signals;
+mod startup;
+mod support;
