@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod e2e;
 mod rules;

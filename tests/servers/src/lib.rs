@@ -1,4 +1,5 @@
-//! Real servers for tests: PostgreSQL and mosquitto on free loopback ports, in temporary folders.
+//! Real servers for tests: PostgreSQL, mosquitto and the ClickHouse engine on free loopback ports, in temporary
+//! folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
 //! input closes. That happens when the handle is dropped, and just as well when the test binary panics, is killed,
@@ -6,10 +7,16 @@
 //!
 //! A server that is not installed makes the test fail with the command that installs it. Nothing is skipped.
 
+mod clickhouse;
+pub mod http;
 mod mosquitto;
 mod postgres;
+mod program;
 mod supervised;
+mod tail;
 
+pub use clickhouse::{ClickHouse, workspace};
 pub use mosquitto::Mosquitto;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, Session};
+pub use program::{Program, built};
 pub use supervised::{free_port, wait_for};

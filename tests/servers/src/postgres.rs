@@ -1,10 +1,11 @@
 //! PostgreSQL, started for a test.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::supervised::{Supervised, User, free_port, temporary_folder, wait_for};
@@ -115,8 +116,35 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// Begins a transaction with this SQL and leaves it open until the session is dropped. Returns when it is done.
+    pub fn session(&self, database: &str, sql: &str) -> Session {
+        let mut psql = self.psql_command(database);
+        let mut child = psql
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("can't run psql ({e}); install it with: {INSTALL}"));
+        if let Some(stdin) = &mut child.stdin {
+            writeln!(stdin, "BEGIN; {sql};\n\\echo done").unwrap_or_else(|e| panic!("psql reads its orders: {e}"));
+        }
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).unwrap_or_else(|e| panic!("psql answers: {e}"));
+        }
+        assert_eq!(line.trim(), "done", "psql did not do: {sql}");
+        Session(child)
+    }
+
     fn run_psql(&self, database: &str, sql: &str) -> Output {
-        Command::new(self.bin.join("psql"))
+        self.psql_command(database)
+            .args(["-c", sql])
+            .output()
+            .unwrap_or_else(|e| panic!("can't run psql ({e}); install it with: {INSTALL}"))
+    }
+
+    fn psql_command(&self, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join("psql"));
+        command
             .args([
                 "-X",
                 "-q",
@@ -131,11 +159,10 @@ impl Postgres {
                 "-d",
                 database,
             ])
-            .args(["-p", &self.port.to_string(), "-c", sql])
+            .args(["-p", &self.port.to_string()])
             .env("PGPASSWORD", PASSWORD)
-            .current_dir(self.server.dir())
-            .output()
-            .unwrap_or_else(|e| panic!("can't run psql ({e}); install it with: {INSTALL}"))
+            .current_dir(self.server.dir());
+        command
     }
 
     /// What it printed so far.
@@ -158,6 +185,18 @@ impl Postgres {
         wait_for(&format!("PostgreSQL accepts connections; its log: {}", self.log()), || {
             self.run_psql("postgres", "SELECT 1").status.success().then_some(())
         });
+    }
+}
+
+/// An open transaction; dropped, it is rolled back.
+#[derive(Debug)]
+pub struct Session(Child);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // psql ends with its input, and the server rolls back what was not committed.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::tail;
+
 /// How long a condition may take before a test fails. Far above what is usual, so that a busy machine never decides.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,7 @@ pub(crate) struct User {
 pub(crate) struct Supervised {
     shell: Child,
     pipes: Mutex<(Option<ChildStdin>, BufReader<ChildStdout>)>,
+    name: String,
     dir: PathBuf,
     log: PathBuf,
 }
@@ -59,7 +62,9 @@ impl Supervised {
         let mut shell = shell.spawn().unwrap_or_else(|e| panic!("can't start /bin/sh: {e}"));
         let stdin = shell.stdin.take();
         let stdout = shell.stdout.take().expect("stdout is piped");
-        let started = Self { shell, pipes: Mutex::new((stdin, BufReader::new(stdout))), dir: dir.to_owned(), log };
+        let name = command.first().copied().unwrap_or_default().to_owned();
+        let pipes = Mutex::new((stdin, BufReader::new(stdout)));
+        let started = Self { shell, pipes, name, dir: dir.to_owned(), log };
         started.answer();
         started
     }
@@ -102,6 +107,7 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
+        tail::show(&self.name, &self.log());
         if let Ok(pipes) = self.pipes.get_mut() {
             pipes.0.take();
         }
