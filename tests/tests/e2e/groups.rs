@@ -58,7 +58,8 @@ fn members_share_the_load_and_every_group_gets_everything() {
     }
     let lines = || {
         let text = clickhouse().query(&site.clickhouse_database, "SELECT message FROM logs");
-        let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].as_str()?.parse().ok();
+        let of =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].as_str()?.parse().ok();
         text.lines().filter_map(of).collect::<BTreeSet<usize>>()
     };
     wait_for("ClickHouse has all lines", || (lines() == all).then_some(()));

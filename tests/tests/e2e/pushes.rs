@@ -61,7 +61,9 @@ fn a_jobs_metrics_are_rows_with_their_metadata() {
     });
     assert_eq!(
         rows,
-        format!("f1_score|0.85|{{\"host\": \"{HOST}\", \"folds\": [1, 2], \"model\": \"v2\"}}\narticles|850|{{\"host\": \"{HOST}\"}}")
+        format!(
+            "f1_score|0.85|{{\"host\": \"{HOST}\", \"folds\": [1, 2], \"model\": \"v2\"}}\narticles|850|{{\"host\": \"{HOST}\"}}"
+        )
     );
     let time = postgres().psql(
         &database,

@@ -49,11 +49,9 @@ fn inserts_and_questions_over_jobs_run_on_the_migrated_tables() {
     let database = migrated_postgres();
     let ask = |sql: &str| postgres().psql(&database, sql);
     // Without `recorded_at` and `id`, with JSON as text, several rows at once.
-    ask(
-        "INSERT INTO recap_system_metrics (job_id, stage, metric_name, metric_value, metadata) VALUES \
+    ask("INSERT INTO recap_system_metrics (job_id, stage, metric_name, metric_value, metadata) VALUES \
          ('job-1', 'merging', 'duration_ms', 1500, '{\"merged\": 12}'), ('job-1', 'merging', 'duration_ms', 2500, NULL), \
-         ('job-1', 'scoring', 'duration_ms', 500, NULL)",
-    );
+         ('job-1', 'scoring', 'duration_ms', 500, NULL)");
     let sql = "SELECT stage, AVG(metric_value) AS mean FROM recap_system_metrics WHERE metric_name = 'duration_ms' \
                AND recorded_at > NOW() - INTERVAL '7 days' GROUP BY stage ORDER BY mean DESC";
     assert_eq!(ask(sql), "merging|2000\nscoring|500");
