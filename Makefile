@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # For `up`: what follows `utilizer up`, as in `make up ARGS="--interval 2s"`.
 ARGS ?=
+# For `bench`: how long.
+SECONDS ?= 60
 
 # The ClickHouse engine for tests lives in a Python environment of its own.
 export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
@@ -26,7 +28,9 @@ test: deps ## Install what tests need, build the binaries, run every test.
 	$(CARGO) build --workspace --all-features --bins
 	$(CARGO) test --workspace --all-features
 
-bench: ## Measure what a pass over this host costs; BENCHMARKS.md says how to read it.
+bench: ## Measure the agent beside node_exporter, and one pass over this host; BENCHMARKS.md has the figures.
+	$(CARGO) build --release --package utilizer-agent --bins --examples
+	tools/bench-agent.py $(SECONDS)
 	$(CARGO) run --release --package utilizer-agent --example pass
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
