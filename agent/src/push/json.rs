@@ -17,16 +17,22 @@ pub enum BodyFault {
 /// Reads the objects of a body and turns each into a record; every fault names its record, counted from 1.
 pub fn records<T>(body: &[u8], convert: impl Fn(Map<String, Value>) -> Result<T, String>) -> Result<Vec<T>, BodyFault> {
     let mut taken = Vec::new();
-    let mut faults = Vec::new();
+    // Only those that are shown are kept: a body can hold hundreds of thousands.
+    let (mut faults, mut wrong) = (Vec::new(), 0);
     let mut take = |value: Value| {
-        let number = taken.len() + faults.len() + 1;
+        let number = taken.len() + wrong + 1;
         let result = match value {
             Value::Object(object) => convert(object),
             other => Err(format!("an object is needed, this is {}", name_of(&other))),
         };
         match result {
             Ok(record) => taken.push(record),
-            Err(fault) => faults.push(format!("record {number}: {fault}")),
+            Err(fault) => {
+                wrong += 1;
+                if wrong <= MAX_FAULTS {
+                    faults.push(format!("record {number}: {fault}"));
+                }
+            }
         }
     };
     // NDJSON is a sequence of values with white space between them, and so is a single object or array.
@@ -41,11 +47,9 @@ pub fn records<T>(body: &[u8], convert: impl Fn(Map<String, Value>) -> Result<T,
             }
         }
     }
-    if !faults.is_empty() {
-        let more = faults.len().saturating_sub(MAX_FAULTS);
-        faults.truncate(MAX_FAULTS);
-        if more > 0 {
-            faults.push(format!("and {more} more"));
+    if wrong > 0 {
+        if wrong > MAX_FAULTS {
+            faults.push(format!("and {} more", wrong - MAX_FAULTS));
         }
         return Err(BodyFault::Records(faults));
     }
