@@ -1,5 +1,6 @@
 //! The agent through its front door: the real binary, a real broker, HTTP, signals, exit codes.
 
+mod abuse;
 mod outage;
 mod pages;
 mod peers;
