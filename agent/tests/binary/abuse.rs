@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use rustix::process::Signal;
-use test_servers::{Mosquitto, wait_for};
+use test_servers::{Mosquitto, free_port, wait_for};
 
 use super::support::{Setup, Watch, ask};
 
 #[test]
 fn what_is_no_request_is_refused() {
-    let agent = Setup::new().start();
+    // A broker that is away: without one configured no body would be read.
+    let agent = Setup::with_broker(&format!("mqtt://127.0.0.1:{}", free_port())).start();
     let address = agent.address();
     let post = "POST /v1/logs HTTP/1.1\r\nhost: a\r\nconnection: close\r\n";
     for (request, status) in [
