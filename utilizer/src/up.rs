@@ -110,7 +110,9 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
         mqtt: agent_config::MqttSection { url: format!("mqtt://{broker}"), ..Default::default() },
         ..Default::default()
     };
-    agent_config::Config::from_file(file(mqtt_listen))?;
+    // The port that the system chooses for port 0 is not known yet; any other stands for it.
+    let port = mqtt_listen.port().max(1);
+    agent_config::Config::from_file(file(SocketAddr::new(mqtt_listen.ip(), port)))?;
     let broker = Broker::start(mqtt_listen, &data_dir.join("broker")).await.map_err(|error| match error {
         BrokerError::State { .. } => UpError::Broker(error),
         BrokerError::Exposed(_) | BrokerError::Listen { .. } => UpError::BrokerAddress(error),
