@@ -15,7 +15,8 @@ fn members_share_the_load_and_every_group_gets_everything() {
     let site = Site::new();
     let database = postgres().create_database();
     let url = postgres().url(&database);
-    let members =
+    let statuses = site.subscribe("utilizer/v1/tier/#");
+    let mut members =
         ["a", "b"].map(|member| site.start_ready("utilizer-exporter-postgres", &site.postgres_exporter(member, &url)));
     let store = site.path("metrics.db");
     let _sqlite = site.start_ready("utilizer-exporter-sqlite", &site.sqlite_exporter(&store));
@@ -67,4 +68,21 @@ fn members_share_the_load_and_every_group_gets_everything() {
     // Every member hears of every host; the state is one row all the same.
     let hosts = postgres().psql(&database, "SELECT host, state FROM hosts");
     assert_eq!(hosts, format!("{HOST}|online"));
+
+    // Which exporters there are is to be seen at the broker, too.
+    members.iter_mut().for_each(|member| member.stop());
+    let last = |group: &str, member: &str| -> Option<String> {
+        let topic = format!("utilizer/v1/tier/{group}/{member}/status");
+        let (_, status) = statuses.messages().into_iter().rfind(|(heard, _)| *heard == topic)?;
+        assert_eq!((status["group"].as_str(), status["member"].as_str()), (Some(group), Some(member)));
+        status["state"].as_str().map(str::to_owned)
+    };
+    for (group, member, state) in [
+        ("postgres", "a", "offline"),
+        ("postgres", "b", "offline"),
+        ("sqlite", "sqlite-1", "online"),
+        ("clickhouse", "clickhouse-1", "online"),
+    ] {
+        wait_for("the state of an exporter", || (last(group, member).as_deref() == Some(state)).then_some(()));
+    }
 }

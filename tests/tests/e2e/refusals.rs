@@ -45,6 +45,57 @@ fn a_wrong_password_of_a_database_ends_the_exporter_with_a_sentence() {
     assert_eq!(check.ended(), Some(0), "{}", check.log());
 }
 
+#[test]
+fn faults_of_a_configuration_are_named_with_their_place_before_anything_runs() {
+    let site = Site::new();
+    let database = postgres().url("postgres");
+    let files = [
+        ("utilizer-agent", site.agent()),
+        ("utilizer-exporter-postgres", site.postgres_exporter("a", &database)),
+        ("utilizer-exporter-clickhouse", site.clickhouse_exporter()),
+        ("utilizer-exporter-sqlite", site.sqlite_exporter(&site.path("metrics.db"))),
+    ];
+    for (name, file) in files {
+        for (key, value, parts) in [
+            ("mqtt.usrename", toml::Value::from("me"), ["usrename", "username"]),
+            ("mqtt.url", toml::Value::from(7), ["mqtt.url", "7"]),
+            ("mqtt.url", toml::Value::from("broker"), ["mqtt.url", "mqtt://"]),
+            ("serve.listen", toml::Value::from("everywhere"), ["serve.listen", "everywhere"]),
+        ] {
+            for arguments in [&[][..], &["check"]] {
+                let mut program = site.start(name, &file.clone().set(key, value.clone()), arguments);
+                assert_eq!(program.ended(), Some(2), "{name}, {key} = {value}: {}", program.log());
+                let log = program.log();
+                assert!(
+                    log.contains(".toml:") && parts.iter().all(|part| log.contains(part)),
+                    "{key}, {parts:?}: {log}"
+                );
+            }
+        }
+        let mut check = site.start(name, &file, &["check"]);
+        assert_eq!(check.ended(), Some(0), "{}", check.log());
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named_and_waited_for() {
+    let site = Site::new();
+    let agent = site.agent();
+    let exporter = site.sqlite_exporter(&site.path("metrics.db"));
+    site.broker.stop();
+    let agent = site.start("utilizer-agent", &agent, &[]);
+    let exporter = site.start("utilizer-exporter-sqlite", &exporter, &[]);
+    for program in [&agent, &exporter] {
+        program.says(site.broker.url());
+        program.says("refused");
+        program.says("trying again");
+    }
+    assert_eq!(exporter.get("/readyz").status, 503);
+    site.broker.again();
+    exporter.ready();
+    agent.wait_for("it is connected", |agent| (agent.metric("utilizer_mqtt_connected") == Some(1.0)).then_some(()));
+}
+
 /// Messages that nobody sends who means well, each with the reason that its dead letter gives and a part of its detail.
 fn bad_messages() -> Vec<(&'static str, String, &'static str, &'static str)> {
     const TOPIC: &str = "utilizer/v1/telemetry/web-02/pipeline";

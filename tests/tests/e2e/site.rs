@@ -167,7 +167,7 @@ impl Site {
         let port = self.broker.port().to_string();
         let (user, password) = USERS[2];
         let program = Program::start(
-            "/usr/bin/mosquitto_sub".as_ref(),
+            "mosquitto_sub".as_ref(),
             &[
                 "-V",
                 "5",
