@@ -41,6 +41,11 @@ impl ClickHouse {
         format!("http://{}", self.address)
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// A name that no database has yet.
     pub fn fresh_database(&self) -> String {
         format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))
