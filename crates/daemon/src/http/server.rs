@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -12,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -21,9 +23,15 @@ use crate::shutdown::Shutdown;
 /// A connection over this number is closed at once: a scraper or two, a page and some pushers need a handful.
 const MAX_CONNECTIONS: usize = 256;
 
+/// Connections of peers that are not answered: they are told so, but must not take the places of those that are.
+const MAX_REFUSED: usize = 16;
+
 /// How long a connection may stay without a complete request head. Prometheus keeps its connection between two
 /// scrapes, up to a minute apart.
 const HEAD_TIME: Duration = Duration::from_secs(90);
+
+/// How long it may take to the first request: whoever opens connections and says nothing is soon rid of them.
+const FIRST_TIME: Duration = Duration::from_secs(10);
 
 /// How long running requests get when the daemon stops.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
@@ -123,9 +131,9 @@ impl Drop for Listener {
 /// Serves until the stop; then running requests get 2 s to end.
 pub async fn serve<H: Handler>(listener: Listener, allow: Arc<Allow>, handler: Arc<H>, shutdown: Shutdown) {
     let mut connections = JoinSet::new();
+    let refused = Arc::new(Semaphore::new(MAX_REFUSED));
     let mut stop = pin!(shutdown.wait());
     loop {
-        while connections.try_join_next().is_some() {}
         let accepted = async {
             match &listener {
                 Listener::Tcp(l) => l.accept().await.map(|(s, a)| (Stream::Tcp(s), Peer::Ip(a.ip().to_canonical()))),
@@ -144,16 +152,21 @@ pub async fn serve<H: Handler>(listener: Listener, allow: Arc<Allow>, handler: A
                 }
             },
         };
-        if connections.len() >= MAX_CONNECTIONS {
-            debug!("closed an HTTP connection from {peer}: {MAX_CONNECTIONS} are open already");
+        // After the wait for this one, which may have been long.
+        while connections.try_join_next().is_some() {}
+        let place = if allow.permits(peer) { None } else { Some(refused.clone().try_acquire_owned()) };
+        if connections.len() >= MAX_CONNECTIONS || matches!(place, Some(Err(_))) {
+            debug!("closed an HTTP connection from {peer}: too many are open already");
             continue;
         }
-        let (allow, handler, shutdown) = (allow.clone(), handler.clone(), shutdown.clone());
+        let (handler, shutdown) = (handler.clone(), shutdown.clone());
         connections.spawn(async move {
+            let allowed = place.is_none();
             match stream {
-                Stream::Tcp(stream) => connection(stream, peer, allow, handler, shutdown).await,
-                Stream::Unix(stream) => connection(stream, peer, allow, handler, shutdown).await,
+                Stream::Tcp(stream) => connection(stream, peer, allowed, handler, shutdown).await,
+                Stream::Unix(stream) => connection(stream, peer, allowed, handler, shutdown).await,
             }
+            drop(place);
         });
     }
     let drain = async { while connections.join_next().await.is_some() {} };
@@ -169,14 +182,16 @@ enum Stream {
 async fn connection<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    allow: Arc<Allow>,
+    allowed: bool,
     handler: Arc<H>,
     shutdown: Shutdown,
 ) {
+    let asked = AtomicBool::new(false);
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (allow, handler) = (&allow, &handler);
+        asked.store(true, Ordering::Relaxed);
+        let handler = &handler;
         async move {
-            if !allow.permits(peer) {
+            if !allowed {
                 let message =
                     format!("{peer} is not answered here; `[serve] allow` in the configuration decides who is");
                 return Ok::<_, Infallible>(text(StatusCode::FORBIDDEN, message));
@@ -199,11 +214,20 @@ async fn connection<H: Handler>(
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        () = shutdown.wait() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let mut first = pin!(tokio::time::sleep(FIRST_TIME));
+    let result = loop {
+        tokio::select! {
+            result = serving.as_mut() => break result,
+            () = shutdown.wait() => {
+                serving.as_mut().graceful_shutdown();
+                break serving.await;
+            }
+            () = first.as_mut(), if !first.is_elapsed() => {
+                if !asked.load(Ordering::Relaxed) {
+                    debug!("closed an HTTP connection from {peer}: no request came within {} s", FIRST_TIME.as_secs());
+                    return;
+                }
+            }
         }
     };
     if let Err(error) = result {
@@ -234,10 +258,11 @@ mod tests {
 
     async fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        // A server that closes at once may reset the connection: then the answer is what came, mostly nothing.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
     }
 
     fn post(length: usize, body: &str) -> String {
@@ -280,6 +305,37 @@ mod tests {
         tokio::spawn(serve(listener, allow, Arc::new(Echo), shutdown));
         let answer = ask(address, &post(0, "")).await;
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("`[serve] allow`"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_take_the_places_of_others() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_trigger, shutdown) = shutdown::channel();
+        let allow = Arc::new(Allow::parse(&["192.0.2.0/24"]).unwrap());
+        tokio::spawn(serve(listener, allow, Arc::new(Echo), shutdown));
+        let mut silent = Vec::new();
+        for _ in 0..MAX_REFUSED {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET").await.unwrap();
+            silent.push(stream);
+        }
+        let mut surplus = TcpStream::connect(address).await.unwrap();
+        assert_eq!(surplus.read(&mut [0]).await.unwrap_or(0), 0, "one too many is closed at once");
+        silent.pop();
+        // The place comes back as soon as the server has seen the other end go.
+        while !ask(address, &post(0, "")).await.starts_with("HTTP/1.1 403") {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_closed() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (_trigger, shutdown) = shutdown::channel();
+        far.write_all(b"GET / HT").await.unwrap();
+        // Time stands still but for what is waited for: this ends because the connection does.
+        let begun = tokio::time::Instant::now();
+        connection(near, Peer::Unix, true, Arc::new(Echo), shutdown).await;
+        assert_eq!(begun.elapsed(), FIRST_TIME, "and not only when a head may take no longer");
     }
 
     #[tokio::test]
