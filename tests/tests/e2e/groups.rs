@@ -86,3 +86,25 @@ fn members_share_the_load_and_every_group_gets_everything() {
         wait_for("the state of an exporter", || (last(group, member).as_deref() == Some(state)).then_some(()));
     }
 }
+
+/// The broker goes on handing a member its share while it is away, for as long as it keeps the member's session.
+#[test]
+fn the_share_of_a_killed_member_waits_for_its_return() {
+    let site = Site::new();
+    let database = postgres().create_database();
+    let url = postgres().url(&database);
+    let [a, b] = ["a", "b"].map(|member| site.postgres_exporter(member, &url));
+    let _stays = site.start_ready("utilizer-exporter-postgres", &a);
+    let mut goes = site.start_ready("utilizer-exporter-postgres", &b);
+    let agent = site.start_ready("utilizer-agent", &site.agent());
+    goes.kill();
+    for number in 0..RECORDS {
+        let record = json!({"job_id": "shared", "stage": "s", "metric_name": "m", "metric_value": number});
+        assert_eq!(agent.post("/v1/pipeline", &record.to_string()).status, 202);
+    }
+    let _returns = site.start("utilizer-exporter-postgres", &b, &[]);
+    wait_for("PostgreSQL has them all", || {
+        let sql = "SELECT count(DISTINCT metric_value) FROM recap_system_metrics WHERE job_id = 'shared'";
+        (postgres().psql(&database, sql) == RECORDS.to_string()).then_some(())
+    });
+}
