@@ -1,7 +1,7 @@
 //! Writes utilizer's telemetry into PostgreSQL: `recap_system_metrics`, `alerts` and `hosts`.
 //!
 //! One connection, because the tier calls one method at a time. A batch is one transaction of binary COPYs. The
-//! schema is made and migrated by [`Sink::open`](exporter::sink::Sink::open), day partitions are made on demand.
+//! schema is made and migrated by [`Sink::open`], day partitions are made on demand.
 
 mod config;
 mod copy;
