@@ -27,6 +27,10 @@ const REQUEST_ID: &[&str] = &["request_id", "requestId", "context.request_id", "
 /// Nested deeper than this, the rest of a value is kept as JSON text.
 const MAX_DEPTH: usize = 8;
 
+/// An object below a longer key than this is kept as JSON text too. Each key in it would repeat the one above, and with a
+/// long one a body of a mebibyte would become gigabytes.
+const MAX_PREFIX: usize = 128;
+
 /// The records of a body. `now` is the time of lines that carry none.
 pub fn parse(body: &[u8], now: Timestamp) -> Result<Logs, BodyFault> {
     Ok(Logs { records: records(body, |object| convert(object, now))? })
@@ -83,7 +87,7 @@ fn convert(object: Map<String, Value>, now: Timestamp) -> Result<LogRecord, Stri
 /// Objects become dotted keys; everything else is a value.
 fn flatten(key: String, value: Value, depth: usize, fields: &mut BTreeMap<String, Value>) {
     match value {
-        Value::Object(object) if depth < MAX_DEPTH && !object.is_empty() => {
+        Value::Object(object) if depth < MAX_DEPTH && key.len() <= MAX_PREFIX && !object.is_empty() => {
             for (inner, value) in object {
                 flatten(format!("{key}.{inner}"), value, depth + 1, fields);
             }
@@ -189,6 +193,17 @@ mod tests {
         assert!(one(r#"{"message":"m","latency_ms":"fast"}"#).unwrap_err().contains("latency_ms fast is not a number"));
         let deep = format!(r#"{{"message":"m","x":{}1{}}}"#, r#"{"y":"#.repeat(50), "}".repeat(50));
         assert_eq!(one(&deep).unwrap().fields.len(), 1);
+    }
+
+    #[test]
+    fn a_long_key_is_not_repeated_for_all_that_is_below_it() {
+        let inner: Vec<_> = (0..1000).map(|i| format!("\"{i}\":1")).collect();
+        let line = |key: usize| format!(r#"{{"message":"m","{}":{{{}}}}}"#, "k".repeat(key), inner.join(","));
+        assert_eq!(one(&line(MAX_PREFIX)).unwrap().fields.len(), 1000);
+        let record = one(&line(10_000)).unwrap();
+        let (key, text) = record.fields.first_key_value().unwrap();
+        assert_eq!((record.fields.len(), key.len()), (1, 10_000));
+        assert!(text.starts_with('{') && text.contains(r#""999":1"#), "nothing of it is lost");
     }
 
     /// The users' own lines, where they lie beside the repository.
