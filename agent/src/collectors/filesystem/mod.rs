@@ -42,6 +42,8 @@ pub(crate) struct Filesystem {
     points: Vec<OsString>,
     prober: Prober,
     error: Option<CollectError>,
+    /// The last refresh failed.
+    failing: bool,
 }
 
 impl Filesystem {
@@ -55,6 +57,7 @@ impl Filesystem {
             points: Vec::new(),
             prober: Prober::new(deadline),
             error: None,
+            failing: false,
         }
     }
 
@@ -145,8 +148,11 @@ impl Collector for Filesystem {
     }
 
     fn begin(&mut self, pass: Pass) {
-        if pass == Pass::Interval {
+        // After a failure a scrape asks too: else it would show answers from before as if all were well, and tell the log
+        // that the collector works again.
+        if pass == Pass::Interval || self.failing {
             self.error = self.refresh().err();
+            self.failing = self.error.is_some();
         }
     }
 
@@ -242,8 +248,8 @@ mod tests {
     fn a_broken_list_fails_until_it_is_whole() {
         let (dir, host) = host("broken");
         let mut collector = Filesystem::new(&host, Duration::from_secs(5));
-        for _ in 0..2 {
-            collector.begin(Pass::Interval);
+        for pass in [Pass::Interval, Pass::Scrape, Pass::Interval] {
+            collector.begin(pass);
             let error = collector.collect(&mut Families::default()).unwrap_err();
             assert!(error.to_string().contains("1/mountinfo does not read as expected"), "{error}");
         }
