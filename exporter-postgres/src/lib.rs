@@ -30,6 +30,13 @@ use partitions::Partitions;
 /// well under a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Said to the server for each session, each a little less than `PATIENCE` or as much: a call that was given up here
+/// must not go on waiting there, one backend more with each attempt, and a transaction whose member lost its machine
+/// must not keep its locks until TCP notices.
+const SESSION: &str = "SET statement_timeout = '50s';
+     SET lock_timeout = '30s';
+     SET idle_in_transaction_session_timeout = '60s'";
+
 /// The PostgreSQL sink.
 #[derive(Debug)]
 pub struct Postgres {
@@ -54,18 +61,33 @@ impl Postgres {
         let (config, place) = self.config.resolve()?;
         self.place = place;
         self.client = None;
-        self.partitions.forget();
         let place = &self.place;
-        let (mut client, connection) =
-            config.connect(NoTls).await.map_err(|e| schema_error(format!("connecting to postgres at {place}"), e))?;
+        let doing = "connecting to";
+        // The client's own bound ends with the TCP connection, which a kernel accepts for a server that is stopped.
+        let patience = config.get_connect_timeout().copied().unwrap_or(PATIENCE);
+        let patience = patience.saturating_mul(u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1));
+        let (mut client, connection) = self
+            .bounded(patience, doing, async {
+                config.connect(NoTls).await.map_err(|e| schema_error(format!("{doing} postgres at {place}"), e))
+            })
+            .await?;
         // It ends with the client, or when the server goes away; whatever went wrong then reaches the next call.
         tokio::spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!("the connection to postgres ended: {e}");
             }
         });
-        let applied = migrate::migrate(&mut client, place).await?;
-        self.partitions.ensure(&mut client, place, std::iter::empty(), now(), self.config.retention).await?;
+        let mut partitions = Partitions::default();
+        let applied = self
+            .bounded(PATIENCE, "opening", async {
+                let setting = format!("setting the timeouts of postgres at {place}");
+                client.batch_execute(SESSION).await.map_err(|e| schema_error(setting, e))?;
+                let applied = migrate::migrate(&mut client, place).await?;
+                partitions.ensure(&mut client, place, std::iter::empty(), now(), self.config.retention).await?;
+                Ok(applied)
+            })
+            .await?;
+        self.partitions = partitions;
         self.client = Some(client);
         Ok(applied)
     }
@@ -86,11 +108,16 @@ impl Postgres {
         }
     }
 
-    async fn bounded(&self, doing: &str, call: impl Future<Output = Result<(), SinkError>>) -> Result<(), SinkError> {
-        tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| {
+    async fn bounded<T>(
+        &self,
+        patience: Duration,
+        doing: &str,
+        call: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
             Err(SinkError::Retry {
                 doing: format!("{doing} postgres at {}", self.place),
-                source: format!("no answer within {} s", PATIENCE.as_secs()).into(),
+                source: format!("no answer within {} s", patience.as_secs()).into(),
             })
         })
     }
@@ -113,7 +140,7 @@ impl Sink for Postgres {
         let place = self.place.clone();
         let doing = "checking";
         let result = self
-            .bounded(doing, async {
+            .bounded(PATIENCE, doing, async {
                 client.check_connection().await.map_err(|e| schema_error(format!("{doing} postgres at {place}"), e))?;
                 partitions.ensure(&mut client, &place, std::iter::empty(), now(), self.config.retention).await
             })
@@ -129,7 +156,7 @@ impl Sink for Postgres {
         let mut partitions = std::mem::take(&mut self.partitions);
         let place = self.place.clone();
         let result = self
-            .bounded(doing, async {
+            .bounded(PATIENCE, doing, async {
                 let times = batch.metrics().map(|row| row.recorded_at);
                 partitions.ensure(&mut client, &place, times, now(), self.config.retention).await?;
                 copy::write(&mut client, batch).await.map_err(|e| sink_error(format!("{doing} postgres at {place}"), e))
@@ -144,7 +171,7 @@ impl Sink for Postgres {
         let doing = "writing the state of a host to";
         let client = self.take(doing)?;
         let result = self
-            .bounded(doing, async {
+            .bounded(PATIENCE, doing, async {
                 upsert(&client, host).await.map_err(|e| sink_error(format!("{doing} postgres at {}", self.place), e))
             })
             .await;

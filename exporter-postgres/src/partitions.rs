@@ -3,9 +3,12 @@
 //! A day gets a partition when a row needs it and the day touches [now − retention, now + 1 day]; today and tomorrow
 //! are made ahead, so that rows which others insert find theirs. Everything else goes to the default partition.
 //! Rows of a day that reached the default partition before the day's own existed are moved.
+//!
+//! ATTACH wants the default partition for itself for a moment. Who reads the table for hours (a dump, a report) keeps
+//! it from that; writing must not wait for them, so the rows go to the default partition until a later attempt.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exporter::sink::SinkError;
 use tokio_postgres::Client;
@@ -16,6 +19,9 @@ use crate::config::Place;
 use crate::error::schema_error;
 use crate::migrate::LOCK;
 
+/// The pause after an attempt that others' locks prevented. Each attempt holds up all writers while it waits.
+const POSTPONED: Duration = Duration::from_secs(300);
+
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Days since the epoch, UTC.
@@ -25,6 +31,7 @@ type Day = i64;
 #[derive(Debug, Default)]
 pub(crate) struct Partitions {
     made: BTreeSet<Day>,
+    not_before: Option<Instant>,
 }
 
 impl Partitions {
@@ -41,18 +48,26 @@ impl Partitions {
         // Days behind the window are never asked for again.
         self.made = self.made.split_off(&day(now.minus(retention)));
         for day in wanted {
-            if !self.made.contains(&day) {
-                create(client, place, day).await?;
-                self.made.insert(day);
+            if self.made.contains(&day) || self.not_before.is_some_and(|time| Instant::now() < time) {
+                continue;
+            }
+            match create(client, place, day).await? {
+                Outcome::There => {
+                    self.made.insert(day);
+                }
+                Outcome::Locked => self.not_before = Some(Instant::now() + POSTPONED),
             }
         }
         Ok(())
     }
+}
 
-    /// Forgets what it knows: another database may answer after a reconnect.
-    pub(crate) fn forget(&mut self) {
-        self.made.clear();
-    }
+/// What became of a wish for a partition.
+enum Outcome {
+    /// The day has one.
+    There,
+    /// Somebody holds the table; rows of the day go to the default partition for now.
+    Locked,
 }
 
 fn day(time: Timestamp) -> Day {
@@ -77,27 +92,28 @@ fn wanted(times: impl Iterator<Item = Timestamp>, now: Timestamp, retention: Dur
 }
 
 /// Makes one day's partition in a transaction of its own. It does nothing where it exists already.
-async fn create(client: &mut Client, place: &Place, day: Day) -> Result<(), SinkError> {
+async fn create(client: &mut Client, place: &Place, day: Day) -> Result<Outcome, SinkError> {
     let (from, to) = (date(day), date(day + 1));
     let name = format!("recap_system_metrics_{}", from.replace('-', ""));
     let doing = || format!("making the partition {name} of postgres at {place}");
     let transaction = client.transaction().await.map_err(|e| schema_error(doing(), e))?;
+    transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await.map_err(|e| schema_error(doing(), e))?;
     // Two members may want the same day at the same time.
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(|e| schema_error(doing(), e))?;
+    if let Err(e) = transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await {
+        return locked(&e).then(|| postponed(&name, place)).ok_or_else(|| schema_error(doing(), e));
+    }
     let exists = transaction
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
         .await
         .and_then(|row| row.try_get::<_, bool>(0))
         .map_err(|e| schema_error(doing(), e))?;
     if exists {
-        return Ok(());
+        return Ok(Outcome::There);
     }
     // Writers of the parent wait meanwhile, or one of them could put a row of this day into the default partition
-    // between the move and ATTACH, which would then fail. Readers go on. The bound keeps a forgotten transaction of
-    // someone else from holding up every writer behind this lock; the tier tries again.
+    // between the move and ATTACH, which would then fail. Readers go on, but for the moment of ATTACH.
     let sql = format!(
-        "SET LOCAL lock_timeout = '10s';
-         LOCK TABLE recap_system_metrics IN SHARE ROW EXCLUSIVE MODE;
+        "LOCK TABLE recap_system_metrics IN SHARE ROW EXCLUSIVE MODE;
          CREATE TABLE {name} (LIKE recap_system_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
          WITH moved AS (
              DELETE FROM recap_system_metrics_default
@@ -110,14 +126,32 @@ async fn create(client: &mut Client, place: &Place, day: Day) -> Result<(), Sink
              FOR VALUES FROM ('{from}T00:00:00Z') TO ('{to}T00:00:00Z');"
     );
     match transaction.batch_execute(&sql).await {
-        Ok(()) => transaction.commit().await.map_err(|e| schema_error(doing(), e)),
+        Ok(()) => {
+            transaction.commit().await.map_err(|e| schema_error(doing(), e))?;
+            Ok(Outcome::There)
+        }
         // Someone made a partition of another span, such as a month: its rows have a home.
         Err(e) if e.code() == Some(&SqlState::INVALID_OBJECT_DEFINITION) => {
             tracing::warn!("no partition {name} in postgres at {place}: another partition covers that day");
-            Ok(())
+            Ok(Outcome::There)
         }
+        Err(e) if locked(&e) => Ok(postponed(&name, place)),
         Err(e) => Err(schema_error(doing(), e)),
     }
+}
+
+/// Whether others' locks were in the way: waited for in vain, or a circle of waits that the server cut here.
+fn locked(error: &tokio_postgres::Error) -> bool {
+    [Some(&SqlState::LOCK_NOT_AVAILABLE), Some(&SqlState::T_R_DEADLOCK_DETECTED)].contains(&error.code())
+}
+
+fn postponed(name: &str, place: &Place) -> Outcome {
+    tracing::warn!(
+        "no partition {name} in postgres at {place} yet: a long transaction holds recap_system_metrics; its rows go to \
+         the default partition, and the next attempt is in {} s",
+        POSTPONED.as_secs()
+    );
+    Outcome::Locked
 }
 
 #[cfg(test)]

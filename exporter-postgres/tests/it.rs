@@ -259,6 +259,36 @@ async fn a_refused_row_is_poison_and_nothing_of_its_batch_stays() {
     assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics"), "1");
 }
 
+/// The server says no while most of the COPY is still on its way to it.
+#[tokio::test]
+async fn the_refusal_of_a_large_batch_is_heard() {
+    let mut f = Fixture::open().await;
+    f.psql("ALTER TABLE recap_system_metrics ADD CONSTRAINT mine CHECK (metric_value < 1000)");
+    let mut rows = vec![row("good", now()); 20_000];
+    rows[0].metric_value = 5000.0;
+    let error = f.sink.write(&metrics(rows)).await.unwrap_err();
+    assert!(matches!(error, SinkError::Poison { .. }), "{}", chain(&error));
+    assert!(chain(&error).contains("mine"), "{}", chain(&error));
+    f.sink.write(&metrics(vec![row("good", now()); 20_000])).await.unwrap();
+}
+
+/// A long report or a dump reads the table while a new day needs its partition.
+#[tokio::test]
+async fn a_long_reader_keeps_no_rows_from_being_written() {
+    let mut f = Fixture::open().await;
+    let reader = SERVER.session(&f.database, "DO $$ BEGIN PERFORM count(*) FROM recap_system_metrics; END $$");
+    let late = now().minus(5 * DAY);
+    f.sink.write(&metrics(vec![row("late", late)])).await.unwrap();
+    assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics_default"), "1");
+    drop(reader);
+    // The next to want that day makes it and moves the row.
+    let mut other = Postgres::new(PostgresConfig::new(SERVER.url(&f.database)));
+    other.open().await.unwrap();
+    other.write(&metrics(vec![row("later", late)])).await.unwrap();
+    assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics_default"), "0");
+    assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics"), "2");
+}
+
 #[tokio::test]
 async fn hosts_are_upserted_and_a_last_will_keeps_the_inventory() {
     let mut f = Fixture::open().await;
@@ -360,6 +390,35 @@ async fn something_that_is_not_postgres_means_retry() {
         Postgres::new(PostgresConfig::new(format!("postgres://me:x@127.0.0.1:{port}/d"))).open().await.unwrap_err();
     assert!(matches!(error, SinkError::Retry { .. }), "{}", chain(&error));
     answer.join().unwrap();
+}
+
+/// A stopped server, or a machine that is gone without a word: the kernel answers for it and nobody else does.
+#[tokio::test]
+async fn a_server_that_accepts_and_never_answers_means_retry() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://me:x@{}/d?connect_timeout=1", listener.local_addr().unwrap());
+    let mut sink = Postgres::new(PostgresConfig::new(url));
+    // A generous end, so that a sink that waits for ever fails here.
+    let answer = tokio::time::timeout(Duration::from_secs(60), sink.open()).await.expect("it waits for ever");
+    let error = answer.unwrap_err();
+    assert!(matches!(error, SinkError::Retry { .. }), "{}", chain(&error));
+    assert!(chain(&error).contains("no answer within 1 s"), "{}", chain(&error));
+}
+
+/// What a member leaves behind that is gone in the middle must not stop the others.
+#[tokio::test]
+async fn the_server_is_told_to_give_up_what_nobody_waits_for() {
+    let mut f = Fixture::open().await;
+    f.psql(
+        "CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE EXCEPTION 'statement % lock % idle %', current_setting('statement_timeout'),
+                    current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')
+                    USING ERRCODE = '23514';
+            END $$;
+            CREATE TRIGGER spy BEFORE INSERT ON recap_system_metrics FOR EACH ROW EXECUTE FUNCTION spy()",
+    );
+    let error = f.sink.write(&metrics(vec![row("x", now())])).await.unwrap_err();
+    assert!(chain(&error).contains("statement 50s lock 30s idle 1min"), "{}", chain(&error));
 }
 
 /// The users' own statements, where the checkout has them beside it.
