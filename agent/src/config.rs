@@ -12,6 +12,7 @@ use wire::{HostName, LabelSet};
 
 use crate::collectors;
 use crate::host::HostRoot;
+use crate::outbox::MAX_BYTES;
 
 /// Environment variables that begin with this and two underscores stand over the file.
 pub const ENV_PREFIX: &str = "UTILIZER_AGENT";
@@ -27,6 +28,12 @@ const WEBHOOK: &str = "ALERT_WEBHOOK_URL";
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A label goes into every message and every row of the host.
+const LONGEST_LABEL: usize = 200;
+
+/// The smallest limit of a push body that still lets a log line in.
+const LEAST_BODY: u64 = 1 << 10;
 
 /// The file as written; an empty one is valid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -269,7 +276,14 @@ impl Config {
         };
         let host: Option<HostName> = host.map_err(|fault| faults.push(fault)).ok();
 
+        for (name, value) in file.labels.iter() {
+            if let Some(message) = label_fault(name, value) {
+                faults.push(loaded.fault(&format!("labels.{name}"), message));
+            }
+        }
+
         let mut interval = file.interval;
+        let mut interval_place = None;
         let mut listen = file.listen_checked(loaded, &mut faults);
         let mut log_level = file.log.level;
         let mut alert_webhook = false;
@@ -289,7 +303,10 @@ impl Config {
                     None => fault(format!("{value:?} is not a level: error, warn, info, debug or trace")),
                 },
                 INTERVAL if !overridden("INTERVAL") => match seconds_or_duration(value) {
-                    Ok(duration) => interval = duration,
+                    Ok(duration) => {
+                        interval = duration;
+                        interval_place = Some(Place::Variable(name.clone()));
+                    }
                     Err(message) => fault(message),
                 },
                 WEBHOOK => alert_webhook = true,
@@ -297,7 +314,14 @@ impl Config {
             }
         }
         if !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
-            faults.push(loaded.fault("interval", "must lie between 100ms and 1h"));
+            let fault = loaded.fault("interval", "must lie between 100ms and 1h");
+            faults.push(Fault { place: interval_place.unwrap_or(fault.place), message: fault.message });
+        }
+        if !(LEAST_BODY..=MAX_BYTES as u64).contains(&file.push.max_body) {
+            let most = daemon::config::size::format(MAX_BYTES as u64);
+            faults.push(
+                loaded.fault("push.max_body", format_args!("must lie between 1KiB and {most}, the queue's size")),
+            );
         }
 
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
@@ -402,6 +426,21 @@ fn system_host_name() -> Option<HostName> {
     HostName::from_system(&rustix::system::uname().nodename().to_string_lossy())
 }
 
+/// Why this can't be an external label: Prometheus' names, and values that every table holds.
+fn label_fault(name: &str, value: &str) -> Option<&'static str> {
+    let mut characters = name.chars();
+    let begins = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if !begins || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Some("a label's name has letters, digits and '_', and does not begin with a digit");
+    }
+    if value.chars().any(char::is_control) {
+        return Some("the value holds a control character");
+    }
+    let long = name.chars().count().max(value.chars().count()) > LONGEST_LABEL;
+    // The number is LONGEST_LABEL.
+    long.then_some("the name or value has more than 200 characters, and would go into every message and row")
+}
+
 /// The documents write `15` for 15 seconds.
 fn seconds_or_duration(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<u64>() {
@@ -479,6 +518,14 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part}\n--\n{error}");
         }
+        let text = "[labels]\n\"a b\" = \"x\"\nb = \"\\u0000\"\nok_1 = \"é\"\n[push]\nmax_body = \"8MiB\"\n";
+        let error = load(text, &[("MONITORING_INTERVAL", "0")]).unwrap_err();
+        let lines: Vec<_> = error.lines().collect();
+        assert!(lines[0].starts_with("agent.toml:2:1: labels.a b: a label's name has letters"), "{error}");
+        assert_eq!(lines[1], "agent.toml:3:1: labels.b: the value holds a control character");
+        assert_eq!(lines[2], "agent.toml:6:1: push.max_body: must lie between 1KiB and 4MiB, the queue's size");
+        assert_eq!(lines[3], "environment variable MONITORING_INTERVAL: interval: must lie between 100ms and 1h");
+        assert_eq!(lines.len(), 4, "{error}");
         let error = load("[mqtt]\nurl = \"http://x\"\nkey_file = \"/nonexistent\"\n", &[]).unwrap_err();
         assert!(
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
