@@ -141,7 +141,7 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
     let text = format!(
         "utilizer {} samples {host} every {} and keeps it on this machine.\n\n  data      {}\n  metrics   http://{address}/metrics\n  \
          page      http://{address}/\n  topics    mosquitto_sub -V 5 -h {} -p {} -t '{}' -v\n  query     sqlite3 {} \
-         \"SELECT recorded_at, stage, metric_name, metric_value FROM recap_system_metrics ORDER BY id DESC LIMIT 20\"\n\n{}\n",
+         \"SELECT recorded_at, stage, metric_name, metric_value FROM recap_system_metrics WHERE stage <> 'process' ORDER BY id DESC LIMIT 20\"\n\n{}\n",
         env!("CARGO_PKG_VERSION"),
         duration::format(interval),
         database.display(),
