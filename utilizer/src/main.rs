@@ -14,6 +14,9 @@ use utilizer::up::{self, UpOptions};
 /// A wrong use. Failures while running exit with 1.
 const USAGE: u8 = 2;
 
+/// How long a blocking call may still take when everything else has stopped.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// Watch hosts: sample, publish, store and look.
 #[derive(Parser)]
 #[command(name = "utilizer", version, disable_help_subcommand = true)]
@@ -59,7 +62,9 @@ fn main() -> ExitCode {
     };
     let options = UpOptions { data_dir, listen, mqtt_listen, interval, run_for };
     let result = runtime.block_on(up::run(options, &mut std::io::stdout()));
-    runtime.shutdown_background();
+    // A write that the stop cut off still ends on its thread, and closes the database there: without that, everything since
+    // the last checkpoint stays beside the file, in its write-ahead log.
+    runtime.shutdown_timeout(CLOSING);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(if error.is_usage() { USAGE } else { 1 }, &error),
