@@ -18,8 +18,7 @@
 //! partitions go by the day of `ingested_at`; so the sink asks the server for the time once per batch and says it in
 //! the insert, and a retry after midnight says the same. An exporter that is restarted between the two attempts asks
 //! anew: rows that were written before midnight and are sent again after it are there twice. So are rows that come
-//! again in other company, since they carry another token: redelivered after a crash, or in one half of a batch whose
-//! alerts were refused after its lines were written. Until the tier's ledger settles that, delivery is at least once,
+//! again in other company, since they carry another token: redelivered after a crash. Until the tier's ledger settles that, delivery is at least once,
 //! with `event_id` to tell.
 
 mod blocks;

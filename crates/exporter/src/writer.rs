@@ -238,9 +238,21 @@ fn chain(doing: &str, source: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Cuts a batch: between records, then between the rows of one. The record of a single row comes back.
+/// Cuts a batch: between tables, then between records, then between the rows of one. The record of a single row comes
+/// back.
+///
+/// A store that has no transaction over two tables may have written one of them when it refused the other. That
+/// table's rows stay together and in their order, so that the store can recognize them.
 fn halves(batch: Batch) -> Result<(Batch, Batch), Record> {
     let mut records: Vec<Record> = batch.records.into_iter().filter(|record| record.row_count() > 0).collect();
+    if let Some(table) = records.first().map(|record| std::mem::discriminant(&record.rows)) {
+        let (first, second): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| std::mem::discriminant(&record.rows) == table);
+        if !second.is_empty() {
+            return Ok((Batch { records: first }, Batch { records: second }));
+        }
+        records = first;
+    }
     if records.len() > 1 {
         let second = records.split_off(records.len() / 2);
         return Ok((Batch { records }, Batch { records: second }));
@@ -288,5 +300,63 @@ fn row_json(rows: &Rows) -> serde_json::Value {
         Rows::Metrics(rows) => rows.iter().map(metric).collect(),
         Rows::Logs(rows) => rows.iter().map(log).collect(),
         Rows::Alert(row) => alert(row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Timestamp;
+
+    use super::*;
+    use crate::rows::Origin;
+
+    fn record(rows: Rows) -> Record {
+        let kind = wire::Kind::Logs;
+        #[allow(clippy::unwrap_used)]
+        let host = "web-01".parse().unwrap();
+        Record { origin: Origin { host, kind, boot: None, seq: None }, rows }
+    }
+
+    fn metrics(values: &[f64]) -> Record {
+        let row = |value: &f64| MetricRow {
+            job_id: "j".to_owned(),
+            stage: "s".to_owned(),
+            metric_name: "m".to_owned(),
+            metric_value: *value,
+            metadata: None,
+            recorded_at: Timestamp::from_millis(0),
+        };
+        record(Rows::Metrics(values.iter().map(row).collect()))
+    }
+
+    fn alert() -> Record {
+        let text = String::new;
+        record(Rows::Alert(Box::new(AlertRow {
+            time: Timestamp::from_millis(0),
+            host: text(),
+            alert_name: text(),
+            state: "firing",
+            severity: text(),
+            labels: serde_json::Map::new(),
+            annotations: serde_json::Map::new(),
+            value: None,
+            active_at: Timestamp::from_millis(0),
+            resolved_at: None,
+            fingerprint: text(),
+            event_id: text(),
+        })))
+    }
+
+    #[test]
+    fn tables_are_parted_first_and_keep_their_rows_and_order() {
+        let batch = Batch { records: vec![metrics(&[1.0]), alert(), metrics(&[2.0, 3.0]), metrics(&[]), alert()] };
+        let Ok((first, second)) = halves(batch) else { panic!("it has two tables") };
+        assert_eq!(first.records, [metrics(&[1.0]), metrics(&[2.0, 3.0])]);
+        assert_eq!(second.records, [alert(), alert()]);
+        let Ok((first, second)) = halves(first) else { panic!("it has two records") };
+        assert_eq!((first.records, &second.records[..]), (vec![metrics(&[1.0])], &[metrics(&[2.0, 3.0])][..]));
+        let Ok((first, second)) = halves(second) else { panic!("it has two rows") };
+        assert_eq!((first.records, second.records), (vec![metrics(&[2.0])], vec![metrics(&[3.0])]));
+        assert_eq!(halves(Batch { records: vec![alert()] }), Err(alert()));
     }
 }
