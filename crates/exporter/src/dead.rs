@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -148,16 +148,25 @@ impl DeadLetters {
         let mut line = line.to_string();
         line.push('\n');
         let mut file = append(&self.path)?;
-        if file.metadata()?.len() + line.len() as u64 > self.max_bytes {
+        let before = file.metadata()?.len();
+        // A crash in the middle of a line leaves its beginning.
+        let mut last = [b'\n'];
+        if before > 0 && file.read_exact_at(&mut last, before - 1).is_ok() && last != [b'\n'] {
+            line.insert(0, '\n');
+        }
+        if before + line.len() as u64 > self.max_bytes {
             return Ok(false);
         }
-        file.write_all(line.as_bytes()).map(|()| true)
+        file.write_all(line.as_bytes()).map(|()| true).inspect_err(|_| {
+            // On a full disk the beginning of the line may have found room; the next would be glued to it.
+            let _ = file.set_len(before);
+        })
     }
 }
 
 /// Payloads may hold anything: nobody but the owner and the group reads them.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -224,6 +233,18 @@ mod tests {
         fs::remove_file(&path).unwrap();
         letters.keep(&letter(b"payload"), now());
         assert_eq!(lines(&path).len(), 1);
+    }
+
+    #[test]
+    fn a_letter_never_continues_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead-letters.ndjson");
+        fs::write(&path, "{\"time\": \"2026-").unwrap();
+        let letters = DeadLetters::open(path.clone(), 1 << 20, Metrics::new()).unwrap();
+        letters.keep(&letter(b"payload"), now());
+        let text = fs::read_to_string(&path).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last["payload"], "payload");
     }
 
     #[test]
