@@ -190,7 +190,7 @@ async fn upsert(client: &Client, host: &HostRow) -> Result<(), tokio_postgres::E
                  state = excluded.state, version = excluded.version, boot = excluded.boot,
                  interval_seconds = coalesce(excluded.interval_seconds, hosts.interval_seconds),
                  inventory = coalesce(excluded.inventory, hosts.inventory),
-                 seen_at = excluded.seen_at",
+                 seen_at = CASE WHEN $8 THEN greatest(hosts.seen_at, excluded.seen_at) ELSE excluded.seen_at END",
             &[
                 &host.host,
                 &host.state,
@@ -199,6 +199,7 @@ async fn upsert(client: &Client, host: &HostRow) -> Result<(), tokio_postgres::E
                 &host.interval_seconds,
                 &host.inventory.as_ref().map(Json),
                 &copy::system_time(host.seen_at),
+                &host.retained,
             ],
         )
         .await

@@ -300,6 +300,7 @@ async fn hosts_are_upserted_and_a_last_will_keeps_the_inventory() {
         interval_seconds: Some(10.0),
         inventory: Some(object(json!({"os": "Debian"}))),
         seen_at: now(),
+        retained: false,
     };
     f.sink.upsert_host(&host).await.unwrap();
     host.state = "offline";
@@ -310,6 +311,35 @@ async fn hosts_are_upserted_and_a_last_will_keeps_the_inventory() {
         f.psql("SELECT host, state, boot, interval_seconds, inventory->>'os' FROM hosts"),
         "web-01|offline|boot-1|10|Debian"
     );
+}
+
+#[tokio::test]
+async fn a_state_that_the_broker_repeats_moves_seen_at_neither_on_nor_back() {
+    let mut f = Fixture::open().await;
+    let mut host = HostRow {
+        host: "web-01".to_owned(),
+        state: "online",
+        version: "0.1.0".to_owned(),
+        boot: "boot-1".parse().unwrap(),
+        interval_seconds: None,
+        inventory: None,
+        seen_at: "2026-11-14T22:30:00Z".parse().unwrap(),
+        retained: true,
+    };
+    let seen_at = |f: &Fixture| f.psql("SELECT to_char(seen_at, 'YYYY-MM-DD HH24:MI') FROM hosts");
+    f.sink.upsert_host(&host).await.unwrap();
+    assert_eq!(seen_at(&f), "2026-11-14 22:30");
+    for (retained, time, seen) in [
+        (false, "2026-11-15T22:30:00Z", "2026-11-15 22:30"),
+        (true, "2026-11-14T22:30:00Z", "2026-11-15 22:30"),
+        (true, "2026-11-16T22:30:00Z", "2026-11-16 22:30"),
+        // A clock of ours that was wrong once is put right by the next sign of the host.
+        (false, "2026-11-13T22:30:00Z", "2026-11-13 22:30"),
+    ] {
+        (host.retained, host.seen_at) = (retained, time.parse().unwrap());
+        f.sink.upsert_host(&host).await.unwrap();
+        assert_eq!(seen_at(&f), seen, "{retained} {time}");
+    }
 }
 
 #[tokio::test]

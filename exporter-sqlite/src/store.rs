@@ -195,7 +195,7 @@ pub(crate) fn upsert_host(connection: &Connection, host: &HostRow) -> Result<(),
                  state = excluded.state, version = excluded.version, boot = excluded.boot,
                  interval_seconds = coalesce(excluded.interval_seconds, interval_seconds),
                  inventory = coalesce(excluded.inventory, inventory),
-                 seen_at = excluded.seen_at",
+                 seen_at = CASE WHEN ?8 THEN max(seen_at, excluded.seen_at) ELSE excluded.seen_at END",
         )?
         .execute(params![
             host.host,
@@ -204,7 +204,8 @@ pub(crate) fn upsert_host(connection: &Connection, host: &HostRow) -> Result<(),
             host.boot.as_str(),
             host.interval_seconds,
             host.inventory.as_ref().map(json),
-            time(host.seen_at)
+            time(host.seen_at),
+            host.retained
         ])
         .map(drop)
 }

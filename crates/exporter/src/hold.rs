@@ -32,6 +32,7 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Hold {
     limit: usize,
+    most_rows: usize,
     pending: VecDeque<(Record, AckToken)>,
     pending_rows: usize,
     hosts: BTreeMap<String, (HostRow, AckToken)>,
@@ -47,10 +48,12 @@ struct Writing {
 }
 
 impl Hold {
-    /// `limit`: how many messages the broker sends without an acknowledgement.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// `limit`: how many messages the broker sends without an acknowledgement. `most_rows`: how many rows bound it,
+    /// whatever the number of messages; the last one may take it over.
+    pub(crate) fn new(limit: usize, most_rows: usize) -> Self {
         Self {
             limit,
+            most_rows,
             pending: VecDeque::new(),
             pending_rows: 0,
             hosts: BTreeMap::new(),
@@ -114,6 +117,11 @@ impl Hold {
     /// All messages.
     pub(crate) fn messages(&self) -> usize {
         self.pending.len() + self.hosts.len() + self.writing.as_ref().map_or(0, |writing| writing.acks.len())
+    }
+
+    /// Whether more may be read. A connection that ended leaves its messages here, and the next may bring as many again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.messages() < 2 * self.limit && self.rows() < self.most_rows
     }
 
     /// Whether the broker waits for acknowledgements: nothing more will come before some are given.

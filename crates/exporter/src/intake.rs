@@ -1,6 +1,6 @@
 //! From an MQTT message to what is to be written.
 
-use bytes::Bytes;
+use mqtt::Message;
 use wire::messages::{AlertTransition, Logs, Metrics, Pipeline, Status};
 use wire::{Body, DecodeError, Head, HostName, Kind, Timestamp, Topic, decode_body, decode_head, decode_state};
 
@@ -20,9 +20,10 @@ pub struct Taken {
 }
 
 /// Reads a message. It never fails: what can't be read is a dead letter.
-pub fn take(topic: &str, content_type: Option<&str>, payload: &Bytes, rules: &Rules, now: Timestamp) -> Taken {
+pub fn take(message: &Message, rules: &Rules, now: Timestamp) -> Taken {
+    let Message { topic, payload, retain, content_type, .. } = message;
     let dead = |reason, detail: String| {
-        let letter = DeadLetter { topic: topic.to_owned(), reason, detail, payload: payload.to_vec() };
+        let letter = DeadLetter { topic: topic.clone(), reason, detail, payload: payload.to_vec() };
         Taken { dead: vec![letter], ..Taken::default() }
     };
     let parsed = match topic.parse() {
@@ -33,12 +34,12 @@ pub fn take(topic: &str, content_type: Option<&str>, payload: &Bytes, rules: &Ru
     if payload.is_empty() && matches!(parsed, Topic::Status(_)) {
         return Taken::default();
     }
-    if let Some(content_type) = content_type.filter(|text| !text.starts_with(wire::CONTENT_TYPE)) {
+    if let Some(content_type) = content_type.as_deref().filter(|text| !text.starts_with(wire::CONTENT_TYPE)) {
         let known = wire::CONTENT_TYPE;
         return dead(Reason::Payload, format!("the content type {content_type:?} can't be read; only {known} can"));
     }
     let result = match &parsed {
-        Topic::Status(host) => status(host, payload, now),
+        Topic::Status(host) => status(host, payload, *retain, now),
         Topic::Telemetry(host, kind) => record(host, *kind, payload, rules, now),
         _ => return dead(Reason::Topic, "nothing here takes messages of this topic".to_owned()),
     };
@@ -47,7 +48,7 @@ pub fn take(topic: &str, content_type: Option<&str>, payload: &Bytes, rules: &Ru
             taken.dead = refused
                 .into_iter()
                 .map(|refusal| DeadLetter {
-                    topic: topic.to_owned(),
+                    topic: topic.clone(),
                     reason: Reason::Row,
                     detail: refusal.reason,
                     payload: refusal.row.to_string().into_bytes(),
@@ -78,10 +79,10 @@ fn same_host(topic: &HostName, payload: &HostName) -> Result<(), Fault> {
     Err((Reason::Host, format!("the payload names the host {payload}, the topic {topic}")))
 }
 
-fn status(host: &HostName, payload: &[u8], now: Timestamp) -> Result<(Taken, Vec<Refusal>), Fault> {
+fn status(host: &HostName, payload: &[u8], retained: bool, now: Timestamp) -> Result<(Taken, Vec<Refusal>), Fault> {
     let status: Status = decoded(decode_state("status", payload))?;
     same_host(host, &status.host)?;
-    Ok(match map::host(status, now) {
+    Ok(match map::host(status, retained, now) {
         Ok(row) => (Taken { host: Some(row), ..Taken::default() }, Vec::new()),
         Err(refusal) => (Taken::default(), vec![refusal]),
     })
@@ -137,7 +138,11 @@ mod tests {
     }
 
     fn read(topic: &str, payload: &str) -> Taken {
-        take(topic, None, &Bytes::copy_from_slice(payload.as_bytes()), &Rules::default(), now())
+        take(&message(topic, payload), &Rules::default(), now())
+    }
+
+    fn message(topic: &str, payload: &str) -> Message {
+        Message { topic: topic.to_owned(), payload: payload.to_owned().into(), ..Message::default() }
     }
 
     const METRICS: &str = r#"{"v":1,"host":"web-01","boot":"b1","seq":7,"time":"2026-11-21T22:30:00Z",
@@ -174,7 +179,8 @@ mod tests {
             assert_eq!((letter.reason, letter.payload.as_slice()), (reason, payload.as_bytes()));
             assert!(letter.detail.contains(part), "{payload}: {}", letter.detail);
         }
-        let compressed = take(topic, Some("application/zstd"), &Bytes::from_static(b"x"), &Rules::default(), now());
+        let zstd = Message { content_type: Some("application/zstd".to_owned()), ..message(topic, "x") };
+        let compressed = take(&zstd, &Rules::default(), now());
         assert!(compressed.dead[0].detail.contains("application/zstd"));
     }
 

@@ -35,6 +35,10 @@ const AHEAD: Duration = Duration::from_secs(86_400);
 /// The first moment that a metric row holds: 0001-01-01T00:00:00Z. There is no year 0 in SQL.
 const FIRST: i64 = -62_135_596_800_000;
 
+/// What the external labels of one message may come to, copied into each of its rows. A thousand rows with 2 KiB of
+/// labels stay below it; a message made to multiply to gigabytes, which would come again after each start, does not.
+const MOST_COPIED: usize = 4 << 20;
+
 /// A row that is not written, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
@@ -68,6 +72,15 @@ pub fn chosen(time: Timestamp, interval_seconds: f64, every: Duration) -> bool {
 pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Mapped {
     let mut mapped = Mapped::default();
     if !chosen(head.time, body.interval_seconds, rules.every) {
+        return mapped;
+    }
+    let samples: usize = body.families.iter().map(|family| family.samples.len()).sum();
+    let processes = if rules.processes { 2 * body.processes.len() } else { 0 };
+    let labels: usize = body.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if labels.saturating_mul(body.gauges.len() + samples + processes) > MOST_COPIED {
+        let reason =
+            format!("its labels of {labels} bytes, copied into each row, come to more than {MOST_COPIED} bytes");
+        mapped.refused.push(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default() });
         return mapped;
     }
     let job_id = format!("host:{}", head.host);
@@ -196,8 +209,8 @@ pub fn alert(head: &Head, body: AlertTransition, event: &str) -> Result<AlertRow
     })
 }
 
-/// A host's row from its status; `None` where a text of it can't be stored.
-pub fn host(status: Status, now: Timestamp) -> Result<HostRow, Refusal> {
+/// A host's row from its status, unless a text of it can't be stored. `retained`: the broker had it in its store.
+pub fn host(status: Status, retained: bool, now: Timestamp) -> Result<HostRow, Refusal> {
     let json = serde_json::to_string(&status).unwrap_or_default();
     // JSON writes U+0000 in this form only; a backslash before it would be another text.
     if json.replace("\\\\", "").contains("\\u0000") {
@@ -217,7 +230,9 @@ pub fn host(status: Status, now: Timestamp) -> Result<HostRow, Refusal> {
             Ok(Json::Object(map)) => Some(map),
             _ => None,
         }),
-        seen_at: now,
+        // A host that has been away for a week is told with every subscription; that is no sign of it.
+        seen_at: if retained { status.time.clamp(Timestamp::from_millis(FIRST), now) } else { now },
+        retained,
     })
 }
 
@@ -324,6 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_multiply_beyond_all_measure_are_refused() {
+        let with = |bytes: usize| {
+            let mut message = sample();
+            message.labels = [("cluster".to_owned(), "x".repeat(bytes))].into_iter().collect();
+            message.gauges = vec![message.gauges[0].clone(); 1000];
+            metrics(&head(now()), message, &Rules::default(), now())
+        };
+        assert_eq!(with(2000).rows.len(), 1001);
+        let refused = with(5000);
+        assert!(refused.rows.is_empty() && refused.refused.len() == 1);
+        assert!(refused.refused[0].reason.contains("5007 bytes"), "{}", refused.refused[0].reason);
+    }
+
+    #[test]
     fn processes_become_rows_on_request() {
         let rules = Rules { processes: true, ..Rules::default() };
         let mapped = metrics(&head(now()), sample(), &rules, now());
@@ -427,9 +456,23 @@ mod tests {
             body(json!({"v": 1, "host": "web-01", "state": "online", "boot": "b1", "time": "2026-11-21T22:30:00Z",
                         "version": "0.1.0", "interval_seconds": 10.0, "inventory": {"os": os}}))
         };
-        let row = host(status("Debian \\u0000"), now()).unwrap();
+        let row = host(status("Debian \\u0000"), false, now()).unwrap();
         assert_eq!((row.state, row.interval_seconds, row.seen_at), ("online", Some(10.0), now()));
         assert_eq!(Json::from(row.inventory), json!({"os": "Debian \\u0000"}));
-        assert!(host(status("a\0b"), now()).is_err());
+        assert!(host(status("a\0b"), false, now()).is_err());
+    }
+
+    #[test]
+    fn a_retained_status_is_no_sign_of_its_host() {
+        let seen_at = |written: &str, retained| {
+            let status =
+                json!({"v": 1, "host": "web-01", "state": "offline", "boot": "b1", "time": written, "version": "0"});
+            host(body(status), retained, now()).unwrap().seen_at
+        };
+        assert_eq!(seen_at("2026-11-14T22:30:00Z", true), time("2026-11-14T22:30:00Z"));
+        assert_eq!(seen_at("2026-11-14T22:30:00Z", false), now());
+        // A host's clock that runs ahead, and one that never ran.
+        assert_eq!(seen_at("2099-01-01T00:00:00Z", true), now());
+        assert_eq!(seen_at("0000-01-01T00:00:00Z", true), time("0001-01-01T00:00:00Z"));
     }
 }

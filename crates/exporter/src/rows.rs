@@ -100,8 +100,12 @@ pub struct HostRow {
     pub interval_seconds: Option<f64>,
     /// OS, CPU model, cores, memory, GPUs as the host published them; `None` in a last will.
     pub inventory: Option<Map<String, Value>>,
-    /// When this state was received.
+    /// When the host last gave a sign of itself: now, for a state that comes as it is published. Of a retained one
+    /// only its own account is known, the time that it was written.
     pub seen_at: Timestamp,
+    /// Whether the broker told it from its store, as it tells all states to whoever subscribes. Such a one never moves
+    /// a later `seen_at` of the table back.
+    pub retained: bool,
 }
 
 /// Where a record came from. `boot` and `seq` are absent when a program publishes without them.

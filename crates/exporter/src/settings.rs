@@ -69,8 +69,8 @@ pub struct Settings {
     pub metrics: Metrics,
 }
 
-/// The default of [`Settings::receive_maximum`]. At 20 KiB a message that is 5 MiB; at the largest that a broker may
-/// send us, 256 MiB.
+/// The default of [`Settings::receive_maximum`]. At 20 KiB a message that is 5 MiB; at the largest that an agent makes,
+/// 1 GiB.
 pub const RECEIVE_MAXIMUM: u16 = 256;
 
 /// The default bound of the dead letters' file.

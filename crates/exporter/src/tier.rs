@@ -33,6 +33,13 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(300);
 /// How long the broker keeps our session: a restart finds its messages, a member that is gone frees them for others.
 const SESSION: Duration = Duration::from_secs(60);
 
+/// The largest packet that is taken. An agent makes records of up to 4 MiB, and around them there are topic and
+/// properties. What is larger, the broker drops without a word to anyone.
+const MOST_PACKET: u32 = (4 << 20) + (64 << 10);
+
+/// How many times a full batch may be held. Messages alone are no bound: one may have 70,000 rows.
+const MOST_BATCHES: usize = 20;
+
 /// What stopping may take for writing what is held, and then for the last words to the broker: 5 s together.
 const FLUSH_TIME: Duration = Duration::from_millis(3500);
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -76,14 +83,12 @@ pub async fn run<S: Sink>(sink: S, settings: Settings, shutdown: Shutdown) -> Re
         .map_err(|source| RunError::DeadLetters { path: limits.path.clone(), source })?;
     let dead = Arc::new(dead);
     let health = Health::new();
-    let (sink_name, kinds) = (sink.name(), sink.kinds());
 
-    // Dropped at the end of this function, whatever the way out of it: both tasks end with it.
     let mut pages = JoinSet::new();
     let (_stop_pages, pages_stop) = shutdown::channel();
     if let Some(serve) = &settings.serve {
         let listener = http::bind(&serve.listen).await?;
-        let title = format!("utilizer-exporter-{sink_name} {}", env!("CARGO_PKG_VERSION"));
+        let title = format!("utilizer-exporter-{} {}", sink.name(), env!("CARGO_PKG_VERSION"));
         let handler = Arc::new(Pages { health: health.clone(), metrics: metrics.clone(), title });
         if let Some(address) = listener.local_addr() {
             tracing::info!("/metrics and /readyz are at http://{address}/");
@@ -91,9 +96,26 @@ pub async fn run<S: Sink>(sink: S, settings: Settings, shutdown: Shutdown) -> Re
         pages.spawn(http::serve(listener, serve.allow.clone(), handler, pages_stop));
     }
 
+    let result = tend(sink, settings, dead, health, shutdown).await;
+    // Waited for, since a reload runs the next tier at once and a task that is only told to end still has its port.
+    pages.shutdown().await;
+    result
+}
+
+/// The part of [`run`] that needs no pages.
+async fn tend<S: Sink>(
+    sink: S,
+    settings: Settings,
+    dead: Arc<DeadLetters>,
+    health: Health,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let metrics = settings.metrics.clone();
+    let (sink_name, kinds) = (sink.name(), sink.kinds());
     let (work, work_receiver) = mpsc::channel(1);
     let (done_sender, done) = mpsc::channel(1);
     let (opened_sender, opened) = oneshot::channel();
+    // Dropped at the end of this function, whatever the way out of it: the writer ends with it.
     let mut writers = JoinSet::new();
     let writer = Writer {
         sink,
@@ -113,7 +135,7 @@ pub async fn run<S: Sink>(sink: S, settings: Settings, shutdown: Shutdown) -> Re
     }
 
     let tier = Tier {
-        hold: Hold::new(usize::from(settings.receive_maximum)),
+        hold: Hold::new(usize::from(settings.receive_maximum), settings.batch.max_rows.saturating_mul(MOST_BATCHES)),
         identity: Identity { sink: sink_name, kinds, settings },
         dead,
         health,
@@ -143,6 +165,7 @@ impl Identity {
             clean_start: false,
             session_expiry: SESSION,
             receive_maximum: *receive_maximum,
+            max_incoming_packet: MOST_PACKET,
             will: Some(self.status(TierState::Offline)),
             ..broker.clone()
         }
@@ -203,9 +226,8 @@ impl Tier {
         loop {
             self.flush(false);
             self.show();
-            // A connection that ended leaves its unacknowledged messages here, and the next one may bring as many
-            // again. Beyond that bound nothing is read until some are written; the client then waits for us.
-            let room = self.hold.messages() < 2 * usize::from(self.identity.settings.receive_maximum);
+            // Without room nothing is read until some of it is written; the client then waits for us.
+            let room = self.hold.has_room();
             let due = self.due();
             tokio::select! {
                 () = shutdown.wait() => break,
@@ -352,7 +374,7 @@ impl Tier {
         let now = SystemTime::now().into();
         let rules = &self.identity.settings.rules;
         self.metrics.message(kind_label(&message.topic));
-        let taken = intake::take(&message.topic, message.content_type.as_deref(), &message.payload, rules, now);
+        let taken = intake::take(&message, rules, now);
         for letter in &taken.dead {
             self.dead.keep(letter, now);
         }

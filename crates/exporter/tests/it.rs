@@ -356,6 +356,28 @@ async fn more_than_the_receive_maximum_flows_through() {
     assert_eq!(sum(&metrics.encode(), "utilizer_exporter_rows_held"), 0.0);
 }
 
+/// One message may have 70,000 rows: a number of messages alone bounds no memory.
+#[tokio::test]
+async fn rows_bound_what_is_held() {
+    let mut f = Fixture::new();
+    f.settings.batch.max_rows = 1;
+    let running = f.start().await;
+    f.memory.set(Mood::Down);
+    let sent = || f.broker.log().matches("Sending PUBLISH to utilizer-exporter-memory-member-1").count();
+    let before = sent();
+    let message = pipeline(&[5.0; 10]).to_string();
+    for _ in 0..8 {
+        f.publish("utilizer/v1/telemetry/web-01/pipeline", &message);
+    }
+    let held = || sum(&f.settings.metrics.encode(), "utilizer_exporter_rows_held");
+    wait("the broker sent all", || sent() - before >= 8).await;
+    wait("as much is held as may be", || held() >= 20.0).await;
+    assert!(held() < 30.0, "{}", held());
+    f.memory.set(Mood::Well);
+    wait("the rest", || f.values().len() == 80).await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn stopping_writes_what_is_held() {
     let mut f = Fixture::new();
@@ -511,6 +533,41 @@ async fn pages_tell_whether_it_works() {
     until("/readyz", "HTTP/1.1 503").await;
     assert!(get("/metrics").await.contains("utilizer_exporter_mqtt_connected 0"));
     assert!(get("/elsewhere").await.starts_with("HTTP/1.1 404"));
+    running.stop().await;
+}
+
+/// As a reload does it: the next tier wants the port of the one before, with nothing between the two.
+#[tokio::test]
+async fn a_tier_gives_its_port_back_before_it_ends() {
+    let mut f = Fixture::new();
+    let listen = format!("127.0.0.1:{}", test_servers::free_port());
+    let allow = Arc::new(daemon::http::Allow::parse(&["loopback"]).unwrap());
+    f.settings.serve = Some(exporter::settings::Serve { listen, allow });
+    for _ in 0..3 {
+        let (trigger, shutdown) = shutdown::channel();
+        let running = exporter::run(f.memory.clone(), f.settings.clone(), shutdown);
+        let stop = async {
+            f.subscribed().await;
+            trigger.stop();
+        };
+        tokio::join!(running, stop).0.unwrap();
+    }
+}
+
+/// An agent makes records of up to 4 MiB, and a broker drops without a word what its receiver calls too large.
+#[tokio::test]
+async fn the_largest_record_of_an_agent_is_taken() {
+    let f = Fixture::new();
+    let running = f.start().await;
+    let (client, mut events) =
+        mqtt::Client::start(mqtt::Options::new(f.broker.url().parse().unwrap(), "large")).unwrap();
+    while !matches!(events.recv().await, Some(mqtt::Event::Connected { .. })) {}
+    let mut message = pipeline(&[7.0]);
+    message["records"][0]["metadata"] = json!({"text": "x".repeat((4 << 20) - 300)});
+    let topic = "utilizer/v1/telemetry/web-01/pipeline".to_owned();
+    let message = mqtt::Message { topic, payload: message.to_string().into(), ..mqtt::Message::default() };
+    client.try_publish(1, message).unwrap();
+    wait("the large record", || f.values() == [7.0]).await;
     running.stop().await;
 }
 
