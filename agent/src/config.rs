@@ -268,7 +268,7 @@ impl Config {
         let file = &loaded.value;
         let mut faults = Vec::new();
 
-        let host = match &file.host {
+        let host = match file.host.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => name.parse().map_err(|e| loaded.fault("host", format_args!("{e}"))),
             None => {
                 system_host_name().ok_or_else(|| loaded.fault("host", "the system has no usable host name; set one"))
@@ -363,7 +363,7 @@ impl Config {
                 disabled,
                 listen,
                 allow,
-                unix: file.serve.unix.clone(),
+                unix: file.serve.unix.clone().filter(|path| !path.as_os_str().is_empty()),
                 mqtt,
                 include: file.publish.include.clone(),
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),

@@ -6,6 +6,8 @@ use mqtt::{BrokerUrl, Options, Secret, Tls};
 
 /// Where the broker is and who we are to it, borrowed from a daemon's `[mqtt]` table. (serde can't both flatten a
 /// shared struct and refuse unknown keys, so each daemon spells the keys and lends them here.)
+///
+/// An empty text is no value, so that a variable can be set to nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Broker<'a> {
     /// `url`: `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
@@ -49,22 +51,27 @@ impl Broker<'_> {
     /// Connection options under this client id, or every fault. Reads the files.
     pub fn options(&self, client_id: &str) -> Result<Options, Vec<KeyFault>> {
         let mut faults = Vec::new();
+        let path = |path: Option<&Path>| path.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
+        let username = self.username.filter(|name| !name.is_empty());
+        let secret = self.password.filter(|password| !password.expose().is_empty());
+        let (password_file, ca_file) = (path(self.password_file), path(self.ca_file));
+        let (cert_file, key_file) = (path(self.cert_file), path(self.key_file));
         let url: Option<BrokerUrl> = self.url.parse().map_err(|e| faults.push(("mqtt.url", format!("{e}")))).ok();
         let mut read = |key: &'static str, file: Option<&Path>| {
             let file = file?;
             std::fs::read(file).map_err(|e| faults.push((key, format!("can't read {}: {e}", file.display())))).ok()
         };
-        let password = read("mqtt.password_file", self.password_file);
-        let ca = read("mqtt.ca_file", self.ca_file);
-        let cert = read("mqtt.cert_file", self.cert_file);
-        let key = read("mqtt.key_file", self.key_file);
-        if self.cert_file.is_some() != self.key_file.is_some() {
+        let password = read("mqtt.password_file", password_file.as_deref());
+        let ca = read("mqtt.ca_file", ca_file.as_deref());
+        let cert = read("mqtt.cert_file", cert_file.as_deref());
+        let key = read("mqtt.key_file", key_file.as_deref());
+        if cert_file.is_some() != key_file.is_some() {
             faults.push(("mqtt.cert_file", "cert_file and key_file go together; one of them is missing".to_owned()));
         }
-        if self.password.is_some() && self.password_file.is_some() {
+        if secret.is_some() && password_file.is_some() {
             faults.push(("mqtt.password_file", "the password is set in the environment too; keep one".to_owned()));
         }
-        let password = match (password, self.password) {
+        let password = match (password, secret) {
             (Some(bytes), _) => match String::from_utf8(bytes) {
                 Ok(text) => Some(Secret::new(text.lines().next().unwrap_or_default())),
                 Err(_) => {
@@ -75,13 +82,13 @@ impl Broker<'_> {
             (None, Some(password)) => Some(Secret::new(password.expose())),
             (None, None) => None,
         };
-        if password.is_some() && self.username.is_none() {
+        if password.is_some() && username.is_none() {
             faults.push(("mqtt.username", "a password needs a username beside it".to_owned()));
         }
         match url {
             Some(url) if faults.is_empty() => {
                 let mut options = Options::new(url, client_id);
-                options.username = self.username.map(str::to_owned);
+                options.username = username.map(str::to_owned);
                 options.password = password;
                 options.tls = Tls { ca, identity: cert.zip(key) };
                 Ok(options)
@@ -115,6 +122,22 @@ mod tests {
         assert_eq!(options.password.as_ref().map(Secret::expose), Some("hush"));
         assert!(!format!("{options:?}").contains("hush"));
         assert_eq!(format!("{:?}", Password("hush".into())), "(hidden)");
+    }
+
+    #[test]
+    fn empty_texts_are_no_values() {
+        let nothing = Path::new("");
+        let broker = Broker {
+            username: Some(""),
+            password: Some(&Password(String::new())),
+            password_file: Some(nothing),
+            ca_file: Some(nothing),
+            cert_file: Some(nothing),
+            key_file: Some(nothing),
+            ..NOTHING
+        };
+        let options = broker.options("c").unwrap();
+        assert!(options.username.is_none() && options.password.is_none() && options.tls.ca.is_none());
     }
 
     #[test]
