@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use daemon::http::{Handler, Method, Request, Response, StatusCode, content, header, method_not_allowed, text};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use wire::{Kind, Timestamp};
 
 use crate::collectors::State;
@@ -20,6 +20,16 @@ use crate::push::{BodyFault, logs, pipeline};
 use crate::sampler::{Handle, Reading};
 use crate::snapshot::{Families, Labels};
 
+/// Bodies up to this size are read at once; all connections together hold few megabytes of them.
+const SMALL_BODY: u64 = 64 << 10;
+
+/// Larger bodies that are read at the same time. The others wait in their sockets: hundreds at once would make the agent
+/// hundreds of megabytes large, and what a process once had it seldom gives back.
+const LARGE_BODIES: usize = 4;
+
+/// How long a large body waits for its turn.
+const TURN_TIME: Duration = Duration::from_secs(10);
+
 /// Everything that an answer is made of.
 pub struct Server {
     sampler: Handle,
@@ -29,6 +39,7 @@ pub struct Server {
     root: HostRoot,
     pushed: [AtomicU64; 2],
     push_refused: [AtomicU64; 2],
+    large_bodies: Semaphore,
 }
 
 /// The way to the broker.
@@ -79,7 +90,15 @@ impl Server {
     /// Over the parts of a running agent.
     pub fn new(sampler: Handle, config: watch::Receiver<Arc<Config>>, publishing: Option<Publishing>) -> Self {
         let root = config.borrow().root.clone();
-        Self { sampler, config, publishing, root, pushed: Default::default(), push_refused: Default::default() }
+        Self {
+            sampler,
+            config,
+            publishing,
+            root,
+            pushed: Default::default(),
+            push_refused: Default::default(),
+            large_bodies: Semaphore::new(LARGE_BODIES),
+        }
     }
 
     async fn metrics(&self) -> Response {
@@ -187,6 +206,8 @@ impl Server {
             return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not taken; send it as it is"));
         }
         let limit = self.config.borrow().max_body;
+        // Held until the records are made of it.
+        let _turn = self.turn(&request, limit as u64).await?;
         let body = request.body(limit).await?;
         let now = Timestamp::from(SystemTime::now());
         let bad = |fault: BodyFault| text(StatusCode::BAD_REQUEST, fault.to_string());
@@ -200,18 +221,25 @@ impl Server {
                 (pipeline.records.len(), publishing.post.put(now, pipeline))
             }
         };
-        put.map_err(|error| {
-            let mut response = match error {
-                PutError::Full => text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-                PutError::Large(_) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-            };
-            if error == PutError::Full {
-                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
-            }
-            response
+        put.map_err(|error| match error {
+            PutError::Full => busy(error.to_string()),
+            PutError::Large(_) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         })?;
         self.pushed[push as usize].fetch_add(count as u64, Ordering::Relaxed);
         Ok(text(StatusCode::ACCEPTED, format!("{count} taken")))
+    }
+
+    /// Waits until the body may be read: at once for a small one, and for one that will be refused unread.
+    async fn turn(&self, request: &Request, limit: u64) -> Result<Option<SemaphorePermit<'_>>, Response> {
+        let length = request.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        // A body in chunks does not say how long it is.
+        if length.is_some_and(|length| length <= SMALL_BODY || length > limit) {
+            return Ok(None);
+        }
+        match tokio::time::timeout(TURN_TIME, self.large_bodies.acquire()).await {
+            Ok(Ok(turn)) => Ok(Some(turn)),
+            Ok(Err(_)) | Err(_) => Err(busy("too many large bodies come at the same time; try again".to_owned())),
+        }
     }
 
     fn landing(&self) -> Response {
@@ -270,6 +298,13 @@ impl Server {
             (false, None) => "Connecting.".to_owned(),
         }
     }
+}
+
+/// 503, with the time after which another try makes sense.
+fn busy(why: String) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
+    response
 }
 
 /// The agent's own process, under the names that Prometheus' client libraries give.

@@ -58,6 +58,34 @@ fn hundreds_of_open_connections_and_slow_readers_end_nothing() {
 }
 
 #[test]
+fn large_bodies_take_turns_and_small_ones_pass_them() {
+    let agent = Setup::with_broker(&format!("mqtt://127.0.0.1:{}", free_port())).start();
+    let address = agent.address();
+    // The server says "100 Continue" when it begins to read the body.
+    let begin = || {
+        let mut line = TcpStream::connect(address).unwrap();
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n";
+        line.write_all(head.as_bytes()).unwrap();
+        line
+    };
+    let read_begins = |line: &mut TcpStream| {
+        let mut answer = [0; 12];
+        line.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100");
+    };
+    let mut lines: Vec<_> = (0..4).map(|_| begin()).collect();
+    lines.iter_mut().for_each(read_begins);
+    let mut fifth = begin();
+    assert_eq!(agent.post("/v1/logs", r#"{"message":"small"}"#).status, 202);
+    fifth.set_nonblocking(true).unwrap();
+    let early = fifth.read(&mut [0]);
+    assert!(early.is_err(), "the fifth waits: {early:?}");
+    fifth.set_nonblocking(false).unwrap();
+    drop(lines.pop());
+    read_begins(&mut fifth);
+}
+
+#[test]
 fn a_machine_that_slept_goes_on_and_counts_what_it_missed() {
     let broker = Mosquitto::start("");
     let watch = Watch::start(&broker);
