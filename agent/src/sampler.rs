@@ -4,7 +4,7 @@
 //! channel, where a slow reader finds the latest one.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +25,15 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// A scrape that the sampler has not served after this time is given up.
 const SCRAPE_TIME: Duration = Duration::from_secs(10);
 
+/// Requests that may wait for the thread. It serves them within microseconds, and more than these wait only where it hangs.
+const MAX_REQUESTS: usize = 64;
+
+/// A reading is old when so many intervals have gone by, and the grace on top.
+const OLD_INTERVALS: u32 = 3;
+
+/// A pass over a busy machine may take a while.
+const OLD_GRACE: Duration = Duration::from_secs(5);
+
 /// What one interval found.
 #[derive(Debug)]
 pub struct Reading {
@@ -43,6 +52,14 @@ pub struct Reading {
     /// The sampler about itself.
     pub cost: Cost,
     at: Instant,
+}
+
+impl Reading {
+    /// How long ago it was made, where a newer one should be there by now: the sampler hangs.
+    pub fn overdue(&self) -> Option<Duration> {
+        let age = self.at.elapsed();
+        (age > self.interval * OLD_INTERVALS + OLD_GRACE).then_some(age)
+    }
 }
 
 /// What sampling costs, since the agent started.
@@ -137,7 +154,7 @@ enum Request {
 /// Talks to the sampler's thread. The thread ends when the last of these is dropped.
 #[derive(Clone)]
 pub struct Handle {
-    requests: Sender<Request>,
+    requests: SyncSender<Request>,
     readings: watch::Receiver<Option<Arc<Reading>>>,
 }
 
@@ -166,7 +183,10 @@ impl Handle {
     /// A snapshot that is at most a second old.
     pub async fn scrape(&self) -> Result<Arc<Snapshot>, ScrapeError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Scrape(reply)).map_err(|_| ScrapeError::Ended)?;
+        self.requests.try_send(Request::Scrape(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => ScrapeError::Slow,
+            TrySendError::Disconnected(_) => ScrapeError::Ended,
+        })?;
         match tokio::time::timeout(SCRAPE_TIME, answer).await {
             Ok(answer) => answer.map_err(|_| ScrapeError::Ended),
             Err(_) => Err(ScrapeError::Slow),
@@ -175,15 +195,19 @@ impl Handle {
 
     /// Changes interval and collectors from the next pass on.
     pub fn configure(&self, interval: Duration, disabled: Vec<String>) {
-        if self.requests.send(Request::Configure { interval, disabled }).is_err() {
-            error!("BUG: the sampler has ended");
+        match self.requests.try_send(Request::Configure { interval, disabled }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                error!("interval and collectors stay as they are: a read of the host's files hangs; restart the agent")
+            }
+            Err(TrySendError::Disconnected(_)) => error!("BUG: the sampler has ended"),
         }
     }
 }
 
 /// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970.
 pub fn spawn(root: HostRoot, interval: Duration, disabled: Vec<String>) -> std::io::Result<Handle> {
-    let (requests, inbox) = channel();
+    let (requests, inbox) = sync_channel(MAX_REQUESTS);
     let (publish, readings) = watch::channel(None);
     thread::Builder::new()
         .name("sampler".to_owned())
@@ -291,6 +315,17 @@ mod tests {
         assert_eq!(tick(secs(1019), secs(1010), TEN), Tick { pass: true, missed: 0 });
         assert_eq!(tick(secs(1045), secs(1010), TEN), Tick { pass: true, missed: 3 });
         assert_eq!(tick(secs(500), secs(1010), TEN), Tick { pass: false, missed: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scrapes_of_a_sampler_that_hangs_are_given_up_and_bounded() {
+        let (requests, _inbox) = sync_channel(1);
+        let handle = Handle { requests, readings: watch::channel(None).1 };
+        let begun = tokio::time::Instant::now();
+        assert_eq!(handle.scrape().await.unwrap_err(), ScrapeError::Slow);
+        assert_eq!(begun.elapsed(), SCRAPE_TIME);
+        assert_eq!(handle.scrape().await.unwrap_err(), ScrapeError::Slow);
+        assert_eq!(begun.elapsed(), SCRAPE_TIME, "the second has no place to wait");
     }
 
     #[tokio::test]

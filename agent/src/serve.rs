@@ -176,7 +176,13 @@ impl Server {
 
     fn ready(&self) -> Response {
         match self.sampler.latest() {
-            Some(_) => text(StatusCode::OK, "ready"),
+            Some(reading) => match reading.overdue() {
+                None => text(StatusCode::OK, "ready"),
+                Some(age) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("the last reading is {} s old: a read of the host's files hangs", age.as_secs()),
+                ),
+            },
             None => text(StatusCode::SERVICE_UNAVAILABLE, "the first reading of the host is not done yet"),
         }
     }
