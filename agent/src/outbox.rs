@@ -97,14 +97,16 @@ impl Outbox {
         let seq = self.counts[kind as usize].made + 1;
         let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
         let payload = Bytes::from(wire::encode(&Record { head, body }));
-        if payload.len() > MAX_BYTES {
-            return Err(PutError::Large(payload.len()));
-        }
-        if let Err(error) = self.make_room(kind, payload.len()) {
+        let room = if payload.len() > MAX_BYTES {
+            Err((PutError::Large(payload.len()), LossReason::TooLarge))
+        } else {
+            self.make_room(kind, payload.len()).map_err(|error| (error, LossReason::Full))
+        };
+        if let Err((error, reason)) = room {
             if kind == Kind::Metrics {
                 self.counts[kind as usize].made = seq;
                 self.counts[kind as usize].dropped += 1;
-                self.declare(kind, seq, LossReason::Full);
+                self.declare(kind, seq, reason);
             }
             return Err(error);
         }
@@ -332,6 +334,11 @@ mod tests {
         assert_eq!(outbox.put(now(), metrics()), Err(PutError::Full));
         assert_eq!(outbox.counts(Kind::Metrics), Counts { made: 2, acknowledged: 0, dropped: dropped + 1 });
         assert_eq!(outbox.losses().0.last().map(|loss| (loss.kind, loss.to)), Some((Kind::Metrics, 2)));
+
+        let labels = [("x".to_owned(), "x".repeat(MAX_BYTES))].into_iter().collect();
+        assert!(matches!(outbox.put(now(), Metrics { labels, ..metrics() }), Err(PutError::Large(_))));
+        let last = outbox.losses().0.last().map(|loss| (loss.kind, loss.to, loss.reason));
+        assert_eq!(last, Some((Kind::Metrics, 3, LossReason::TooLarge)));
     }
 
     #[test]

@@ -84,8 +84,8 @@ pub struct Publisher {
     published_losses: u64,
     /// The broker has yet to get a status that says how things are.
     status_due: bool,
-    /// The last reading found no room in the outbox.
-    full: bool,
+    /// Why the last reading found no room in the outbox.
+    refused: Option<PutError>,
 }
 
 impl Publisher {
@@ -108,7 +108,7 @@ impl Publisher {
             link,
             published_losses: 0,
             status_due: false,
-            full: false,
+            refused: None,
         }
     }
 
@@ -147,15 +147,19 @@ impl Publisher {
         let body = message::metrics(&reading, &config.labels, &config.include);
         let refused = self.post.put(reading.snapshot.time, body).err();
         // Once per change: a queue can stay full for as long as the broker is away.
-        match (refused, self.full) {
-            (Some(PutError::Full), false) => {
+        match (refused, self.refused) {
+            (Some(PutError::Full), Some(PutError::Full))
+            | (Some(PutError::Large(_)), Some(PutError::Large(_)))
+            | (None, None) => {}
+            (Some(PutError::Full), _) => {
                 warn!("the queue to the broker is full: readings are dropped, and the host's status names them")
             }
-            (Some(error @ PutError::Large(_)), _) => warn!("a reading is not sent: {error}"),
-            (None, true) => info!("the queue to the broker has room for readings again"),
-            (Some(PutError::Full), true) | (None, false) => {}
+            (Some(error @ PutError::Large(_)), _) => warn!(
+                "readings are dropped, and the host's status names them: {error}; let `publish.include` choose less"
+            ),
+            (None, Some(_)) => info!("the queue to the broker has room for readings again"),
         }
-        self.full = refused == Some(PutError::Full);
+        self.refused = refused;
         self.status_due |= self.post.lock().losses().1 != self.published_losses;
     }
 
