@@ -41,7 +41,7 @@ pub struct Reading {
     pub snapshot: Snapshot,
     /// What was derived from this pass and the one before.
     pub gauges: Vec<Gauge>,
-    /// The busiest processes; `None` before the second pass.
+    /// The busiest processes; `None` before the second pass, and where they are disabled.
     pub processes: Option<Vec<ProcessUsage>>,
     /// How each collector's run ended.
     pub collectors: Vec<Status>,
@@ -80,7 +80,8 @@ pub struct Cost {
 /// Reads the host when told to. [`spawn`] tells it at each interval; `utilizer-agent sample` does once.
 pub struct Sampler {
     registry: Registry,
-    processes: ProcessTable,
+    /// `None` where they are disabled.
+    processes: Option<ProcessTable>,
     previous: Option<Arc<Reading>>,
     cost: Cost,
 }
@@ -90,7 +91,7 @@ impl Sampler {
     pub fn new(root: &HostRoot, disabled: &[String]) -> Self {
         Self {
             registry: registry(root, disabled),
-            processes: ProcessTable::new(root),
+            processes: process_table(root, disabled),
             previous: None,
             cost: Cost::default(),
         }
@@ -100,7 +101,10 @@ impl Sampler {
     pub fn interval(&mut self, interval: Duration) -> Arc<Reading> {
         let (time, at) = (Timestamp::from(SystemTime::now()), Instant::now());
         let mut families = Families::default();
-        let sampled = self.registry.supervise("processes", || self.processes.sample(at));
+        let table = self.processes.as_mut().and_then(|table| {
+            self.registry.supervise(collectors::PROCESSES, || table.sample(at))?;
+            Some(&*table)
+        });
         self.registry.run(Pass::Interval, &mut families);
         let earlier = self
             .previous
@@ -108,7 +112,7 @@ impl Sampler {
             .map(|previous| Earlier { families: &previous.snapshot.families, elapsed: at.duration_since(previous.at) });
         let gauges = gauges::gauges(&families, earlier);
         let total = families.single("node_memory_MemTotal_bytes");
-        let processes = sampled.and_then(|()| self.processes.top(processes::TOP, total));
+        let processes = table.and_then(|table| table.top(processes::TOP, total));
         self.cost.passes += 1;
         self.cost.last_duration = at.elapsed();
         self.cost.cpu_seconds = thread_cpu_seconds();
@@ -138,6 +142,11 @@ impl Sampler {
 fn registry(root: &HostRoot, disabled: &[String]) -> Registry {
     let settings = CollectorSettings { disable: disabled.to_vec(), ..CollectorSettings::default() };
     Registry::new(collectors::all(root, &settings))
+}
+
+fn process_table(root: &HostRoot, disabled: &[String]) -> Option<ProcessTable> {
+    let enabled = !disabled.iter().any(|name| name == collectors::PROCESSES);
+    enabled.then(|| ProcessTable::new(root))
 }
 
 fn thread_cpu_seconds() -> f64 {
@@ -245,6 +254,11 @@ fn run(
                 interval = new;
                 due = next_after(since_epoch(), interval);
                 sampler.registry = registry(root, &disabled);
+                // One that goes on keeps what it knows of the pass before.
+                sampler.processes = match (process_table(root, &disabled), sampler.processes.take()) {
+                    (Some(_), Some(table)) => Some(table),
+                    (table, _) => table,
+                };
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
@@ -340,9 +354,10 @@ mod tests {
         let (a, b) = (handle.scrape().await.unwrap(), handle.scrape().await.unwrap());
         assert!(Arc::ptr_eq(&a, &b), "scrapes within a second share a pass");
         assert!(a.families.single("node_load1").is_some());
-        handle.configure(Duration::from_millis(150), vec!["loadavg".to_owned()]);
+        handle.configure(Duration::from_millis(150), vec!["loadavg".to_owned(), "processes".to_owned()]);
         let changed = |r: &Option<Arc<Reading>>| r.as_ref().is_some_and(|r| r.interval.as_millis() == 150);
         let reading = readings.wait_for(changed).await.unwrap().clone().unwrap();
         assert_eq!(reading.snapshot.families.single("node_load1"), None);
+        assert!(reading.processes.is_none() && reading.collectors.iter().all(|status| status.name != "processes"));
     }
 }

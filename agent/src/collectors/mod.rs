@@ -31,7 +31,7 @@ use crate::snapshot::Families;
 
 /// One source of families.
 pub trait Collector: Send {
-    /// Its name, as `?collect[]=`, the configuration and the label `collector` have it.
+    /// Its name, as the configuration and the label `collector` have it.
     fn name(&self) -> &'static str;
 
     /// Told to every collector before the first of a pass runs. At an interval pass, what must not be asked for at
@@ -101,9 +101,24 @@ pub(crate) fn nothing_if_absent(error: CollectError) -> Result<Outcome, CollectE
     }
 }
 
-/// The names of all collectors, in the order in which they run.
-pub const NAMES: &[&str] =
-    &["cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "pressure", "stat", "time", "uname", "vmstat"];
+/// The list of processes. It fills no families, so the sampler runs it beside the collectors; for whoever configures, it is one.
+pub const PROCESSES: &str = "processes";
+
+/// The names of all collectors, in the order in which they run, and [`PROCESSES`].
+pub const NAMES: &[&str] = &[
+    "cpu",
+    "diskstats",
+    "filesystem",
+    "loadavg",
+    "meminfo",
+    "netdev",
+    "pressure",
+    "stat",
+    "time",
+    "uname",
+    "vmstat",
+    PROCESSES,
+];
 
 /// What the configuration says about collectors.
 #[derive(Debug, Clone)]
@@ -136,7 +151,8 @@ pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collect
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
     ];
-    debug_assert!(list.iter().map(|c| c.name()).eq(NAMES.iter().copied()), "BUG: NAMES and all() differ");
+    let named = NAMES.iter().copied().filter(|name| *name != PROCESSES);
+    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: NAMES and all() differ");
     list.retain(|collector| !settings.disable.iter().any(|name| name == collector.name()));
     list
 }
@@ -148,10 +164,11 @@ mod tests {
     #[test]
     fn a_disabled_collector_is_left_out() {
         let host = HostRoot::default();
-        assert_eq!(all(&host, &CollectorSettings::default()).len(), NAMES.len());
+        let every = all(&host, &CollectorSettings::default()).len();
+        assert_eq!(every, NAMES.len() - 1);
         let settings = CollectorSettings { disable: vec!["vmstat".into(), "cpu".into()], ..Default::default() };
         let names: Vec<_> = all(&host, &settings).iter().map(|c| c.name()).collect();
-        assert_eq!(names.len(), NAMES.len() - 2);
+        assert_eq!(names.len(), every - 2);
         assert!(!names.contains(&"cpu") && !names.contains(&"vmstat"));
     }
 }
