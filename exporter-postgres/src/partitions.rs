@@ -55,7 +55,7 @@ impl Partitions {
                 Outcome::There => {
                     self.made.insert(day);
                 }
-                Outcome::Locked => self.not_before = Some(Instant::now() + POSTPONED),
+                Outcome::Postponed => self.not_before = Some(Instant::now() + POSTPONED),
             }
         }
         Ok(())
@@ -66,8 +66,8 @@ impl Partitions {
 enum Outcome {
     /// The day has one.
     There,
-    /// Somebody holds the table; rows of the day go to the default partition for now.
-    Locked,
+    /// It could not be made in reasonable time; rows of the day go to the default partition for now.
+    Postponed,
 }
 
 fn day(time: Timestamp) -> Day {
@@ -97,10 +97,13 @@ async fn create(client: &mut Client, place: &Place, day: Day) -> Result<Outcome,
     let name = format!("recap_system_metrics_{}", from.replace('-', ""));
     let doing = || format!("making the partition {name} of postgres at {place}");
     let transaction = client.transaction().await.map_err(|e| schema_error(doing(), e))?;
-    transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await.map_err(|e| schema_error(doing(), e))?;
+    transaction
+        .batch_execute("SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '40s'")
+        .await
+        .map_err(|e| schema_error(doing(), e))?;
     // Two members may want the same day at the same time.
     if let Err(e) = transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await {
-        return locked(&e).then(|| postponed(&name, place)).ok_or_else(|| schema_error(doing(), e));
+        return too_long(&e).then(|| postponed(&name, place, &e)).ok_or_else(|| schema_error(doing(), e));
     }
     let exists = transaction
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
@@ -135,23 +138,26 @@ async fn create(client: &mut Client, place: &Place, day: Day) -> Result<Outcome,
             tracing::warn!("no partition {name} in postgres at {place}: another partition covers that day");
             Ok(Outcome::There)
         }
-        Err(e) if locked(&e) => Ok(postponed(&name, place)),
+        Err(e) if too_long(&e) => Ok(postponed(&name, place, &e)),
         Err(e) => Err(schema_error(doing(), e)),
     }
 }
 
-/// Whether others' locks were in the way: waited for in vain, or a circle of waits that the server cut here.
-fn locked(error: &tokio_postgres::Error) -> bool {
-    [Some(&SqlState::LOCK_NOT_AVAILABLE), Some(&SqlState::T_R_DEADLOCK_DETECTED)].contains(&error.code())
+/// Whether it took too long: others' locks, waited for in vain or in a circle that the server cut here, or a default
+/// partition with too many rows to move.
+fn too_long(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::QUERY_CANCELED];
+    error.code().is_some_and(|code| codes.contains(code))
 }
 
-fn postponed(name: &str, place: &Place) -> Outcome {
+fn postponed(name: &str, place: &Place, error: &tokio_postgres::Error) -> Outcome {
+    let reason = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
     tracing::warn!(
-        "no partition {name} in postgres at {place} yet: a long transaction holds recap_system_metrics; its rows go to \
-         the default partition, and the next attempt is in {} s",
+        "no partition {name} in postgres at {place} yet ({reason}): a long transaction holds recap_system_metrics, or \
+         its default partition has grown very large; the day's rows go there as well, and the next attempt is in {} s",
         POSTPONED.as_secs()
     );
-    Outcome::Locked
+    Outcome::Postponed
 }
 
 #[cfg(test)]

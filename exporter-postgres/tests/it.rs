@@ -289,6 +289,21 @@ async fn a_long_reader_keeps_no_rows_from_being_written() {
     assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics"), "2");
 }
 
+/// As if the default partition held more rows of the day than can be moved in the time allowed.
+#[tokio::test]
+async fn a_move_that_takes_too_long_keeps_no_rows_from_being_written() {
+    let mut f = Fixture::open().await;
+    f.psql(
+        "INSERT INTO recap_system_metrics (job_id, stage, metric_name, metric_value, recorded_at)
+         VALUES ('job', 's', 'm', 1, now() - interval '5 days');
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+         CREATE TRIGGER slow BEFORE DELETE ON recap_system_metrics_default FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    f.sink.write(&metrics(vec![row("late", now().minus(5 * DAY))])).await.unwrap();
+    assert_eq!(f.psql("SELECT count(*) FROM recap_system_metrics_default"), "2");
+}
+
 #[tokio::test]
 async fn hosts_are_upserted_and_a_last_will_keeps_the_inventory() {
     let mut f = Fixture::open().await;
