@@ -19,7 +19,8 @@ pub struct ClaimedJob {
     pub job_type: String,
     /// `admin_jobs.parameters`.
     pub parameters: Map<String, Value>,
-    /// The host that shall run it, from `parameters.host`; `None`: any that can.
+    /// The host that shall run it: from `parameters.host`, or the one that an earlier claim handed it out to, which may
+    /// run it already; `None`: any that can.
     pub host: Option<HostName>,
 }
 
