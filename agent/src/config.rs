@@ -1,5 +1,6 @@
 //! The agent's configuration: as written ([`File`]) and as relied upon ([`Config`]).
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -338,6 +339,10 @@ impl Config {
 
         let allow = Allow::parse(&file.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
 
+        if let Some(message) = file.serve.unix.as_deref().and_then(socket_fault) {
+            faults.push(loaded.fault("serve.unix", message));
+        }
+
         let path = |switch: &Option<PathBuf>, written: &PathBuf| switch.clone().unwrap_or_else(|| written.clone());
         let root = HostRoot {
             proc: path(&switches.procfs, &file.path.procfs),
@@ -424,6 +429,16 @@ impl MqttSection {
 
 fn system_host_name() -> Option<HostName> {
     HostName::from_system(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// Why no Unix socket can stand here. What an earlier run left is removed before the new one is made, and connecting to a
+/// plain file fails just as connecting to a dead socket does: without this the file would go.
+fn socket_fault(path: &Path) -> Option<String> {
+    if path.as_os_str().is_empty() {
+        return Some("the path is empty; leave the key out for no socket".to_owned());
+    }
+    let other = std::fs::metadata(path).is_ok_and(|there| !there.file_type().is_socket());
+    other.then(|| format!("{} is there and is no socket; choose another path", path.display()))
 }
 
 /// Why this can't be an external label: Prometheus' names, and values that every table holds.
@@ -531,6 +546,21 @@ mod tests {
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_socket_takes_no_files_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let text = format!("[serve]\nunix = \"{}\"\n", path.display());
+        assert!(load(&text, &[]).is_ok());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(load(&text, &[]).is_ok(), "a dead socket may be replaced");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        let error = load(&text, &[]).unwrap_err();
+        assert!(error.starts_with("agent.toml:2:1: serve.unix: ") && error.contains("is no socket"), "{error}");
+        assert!(load("[serve]\nunix = \"\"\n", &[]).unwrap_err().contains("serve.unix: the path is empty"));
     }
 
     #[test]
