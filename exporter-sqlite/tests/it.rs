@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use exporter::rows::{AlertRow, Batch, HostRow, LogRow, MetricRow, Origin, Record, Rows};
 use exporter::sink::{Sink, SinkError};
 use rusqlite::{Connection, types::Value as Sql};
+use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use utilizer_exporter_sqlite::{Sqlite, SqliteConfig};
@@ -276,4 +277,31 @@ async fn a_folder_that_cannot_be_made_is_fatal_and_named() {
     let error = sink.open().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }), "{}", chain(&error));
     assert!(chain(&error).contains("/dev/null"), "{}", chain(&error));
+}
+
+/// The pages of the tier before once kept their port into the next one's start, which ended the program. A process of
+/// its own, since tests that start programs lend them their ports for a moment.
+#[test]
+fn the_program_survives_reloads_on_its_port() {
+    let broker = test_servers::Mosquitto::start("");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let environment = [
+        ("UTILIZER_EXPORTER_SQLITE__MQTT__URL", broker.url()),
+        ("UTILIZER_EXPORTER_SQLITE__STATE_DIR", path.to_owned()),
+        ("UTILIZER_EXPORTER_SQLITE__SQLITE__PATH", format!("{path}/utilizer.db")),
+        ("UTILIZER_EXPORTER_SQLITE__SERVE__LISTEN", format!("127.0.0.1:{}", test_servers::free_port())),
+    ];
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let program = Path::new(env!("CARGO_BIN_EXE_utilizer-exporter-sqlite"));
+    let mut program = test_servers::Program::start::<&str>(program, &[], &environment);
+    program.ready();
+    for reloads in 1..=5 {
+        program.signal(Signal::HUP);
+        program.wait_for("it reloads", |program| {
+            (program.log().matches("reloaded the configuration").count() == reloads).then_some(())
+        });
+        program.ready();
+    }
+    program.stop();
 }

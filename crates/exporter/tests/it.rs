@@ -536,24 +536,6 @@ async fn pages_tell_whether_it_works() {
     running.stop().await;
 }
 
-/// As a reload does it: the next tier wants the port of the one before, with nothing between the two.
-#[tokio::test]
-async fn a_tier_gives_its_port_back_before_it_ends() {
-    let mut f = Fixture::new();
-    let listen = format!("127.0.0.1:{}", test_servers::free_port());
-    let allow = Arc::new(daemon::http::Allow::parse(&["loopback"]).unwrap());
-    f.settings.serve = Some(exporter::settings::Serve { listen, allow });
-    for _ in 0..3 {
-        let (trigger, shutdown) = shutdown::channel();
-        let running = exporter::run(f.memory.clone(), f.settings.clone(), shutdown);
-        let stop = async {
-            f.subscribed().await;
-            trigger.stop();
-        };
-        tokio::join!(running, stop).0.unwrap();
-    }
-}
-
 /// An agent makes records of up to 4 MiB, and a broker drops without a word what its receiver calls too large.
 #[tokio::test]
 async fn the_largest_record_of_an_agent_is_taken() {
