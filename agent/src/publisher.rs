@@ -19,7 +19,7 @@ use crate::outbox::{Outbox, Outgoing, PutError};
 use crate::sampler::Reading;
 
 /// Time that a stop gives the broker to acknowledge what is under way: the whole stop has 5 s.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_millis(2500);
 
 /// The id of the status among publishes; records have theirs from kind and number.
 const STATUS_ID: u64 = u64::MAX;
@@ -112,7 +112,7 @@ impl Publisher {
         }
     }
 
-    /// Runs until `stop` returns; then says goodbye and gives the broker 3 s to acknowledge what waits.
+    /// Runs until `stop` returns; then says goodbye and gives the broker 2.5 s to acknowledge what waits.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), TakenOver> {
         let mut stop = std::pin::pin!(stop);
         let post = self.post.clone();
@@ -263,7 +263,7 @@ impl Publisher {
     async fn stop(mut self) {
         let waiting = self.post.lock().len();
         if waiting > 0 {
-            info!("{waiting} records wait for the broker; it has {} s", DRAIN.as_secs());
+            info!("{waiting} records wait for the broker; it has {:.1} s", DRAIN.as_secs_f64());
         }
         // What is not under way yet gets its chance as acknowledgements make room for it.
         let drained = tokio::time::timeout(DRAIN, async {

@@ -91,6 +91,8 @@ impl Broker<'_> {
                 options.username = username.map(str::to_owned);
                 options.password = password;
                 options.tls = Tls { ca, identity: cert.zip(key) };
+                // What is left are certificates and key; the sentence says which of them.
+                options.check().map_err(|error| vec![("mqtt", error.to_string())])?;
                 Ok(options)
             }
             _ => Err(faults),
@@ -152,6 +154,11 @@ mod tests {
         };
         let keys: Vec<_> = broker.options("c").unwrap_err().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["mqtt.url", "mqtt.password_file", "mqtt.ca_file", "mqtt.key_file", "mqtt.cert_file"]);
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, "no certificate").unwrap();
+        let broker = Broker { url: "mqtts://127.0.0.1", ca_file: Some(&ca), ..NOTHING };
+        assert_eq!(broker.options("c").unwrap_err()[0].0, "mqtt");
         let broker = Broker { password: Some(&Password("x".into())), ..NOTHING };
         assert_eq!(broker.options("c").unwrap_err()[0].0, "mqtt.username");
     }

@@ -68,6 +68,13 @@ impl PublishError {
     }
 }
 
+impl Options {
+    /// Whether a client can be started with these: ranges, certificates, key. Connects to nothing.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        Template::new(self).map(drop)
+    }
+}
+
 impl Client {
     /// Checks the options and starts the task, on the present tokio runtime. It connects by itself.
     pub fn start(options: Options) -> Result<(Self, Events), OptionsError> {

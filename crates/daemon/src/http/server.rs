@@ -95,13 +95,17 @@ pub async fn bind(address: &str) -> Result<Listener, BindError> {
 /// Listens on a Unix socket, in place of a dead one that an earlier run left. Readable and writable by owner and
 /// group.
 pub async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
     let address = path.display().to_string();
     let other = |source| BindError::Other { address: address.clone(), source };
+    // A plain file refuses connections like a dead socket, and must not be removed for it.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
     match UnixStream::connect(path).await {
         Ok(_) => return Err(BindError::Taken { address }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(other)?,
+        Err(error) if is_socket && error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(other)?;
+        }
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(other)?;
@@ -348,6 +352,9 @@ mod tests {
         assert!(matches!(bind_unix(&path).await, Err(BindError::Taken { .. })));
         drop(listener);
         assert!(!path.exists());
+        std::fs::write(&path, "somebody's").unwrap();
+        assert!(bind_unix(&path).await.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
         assert!(matches!(bind("127.0.0.1").await, Err(BindError::Address { .. })));
     }
 }

@@ -16,7 +16,7 @@ pub struct Status {
     pub state: HostState,
     /// The agent's run.
     pub boot: BootId,
-    /// When this was written; in a last will, when the agent connected.
+    /// When this was written; in a last will, when the agent started.
     pub time: Timestamp,
     /// The agent's version.
     pub version: String,
