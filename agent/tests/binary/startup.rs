@@ -67,8 +67,8 @@ fn certificates_that_are_none_end_the_start() {
         file.display()
     );
     let (code, said) = refused(&[], &text);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("`ca_file`"), "{said}");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("agent.toml:3:2: mqtt: ") && said.contains("`ca_file`"), "{said}");
 }
 
 #[test]
