@@ -211,7 +211,8 @@ impl Common<'_> {
             key_file: path(&mqtt.key_file),
         };
         let broker = broker
-            .options("")
+            // The tier makes its own from group and member.
+            .options("utilizer-exporter")
             .map_err(|list| faults.extend(list.into_iter().map(|(key, text)| loaded.fault(key, text))))
             .ok();
         let group: Option<GroupName> =
