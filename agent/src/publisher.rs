@@ -21,6 +21,12 @@ use crate::sampler::Reading;
 /// Time that a stop gives the broker to acknowledge what is under way: the whole stop has 5 s.
 const DRAIN: Duration = Duration::from_millis(2500);
 
+/// Time for the goodbye after that.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The rest is for what else the process does while it ends.
+const _: () = assert!(DRAIN.as_millis() + FAREWELL.as_millis() <= 4000);
+
 /// The id of the status among publishes; records have theirs from kind and number.
 const STATUS_ID: u64 = u64::MAX;
 
@@ -286,7 +292,7 @@ impl Publisher {
         let offline = Status { stopped: true, ..bare_status(&self.post.lock(), HostState::Offline) };
         if self.client.try_publish(STATUS_ID, status_message(&offline)).is_ok() {
             // Events must be read while the connection drains, or it could not book what it hears.
-            let disconnected = self.client.disconnect(Duration::from_secs(1));
+            let disconnected = self.client.disconnect(FAREWELL);
             let mut disconnected = std::pin::pin!(disconnected);
             loop {
                 tokio::select! {

@@ -9,7 +9,7 @@ use daemon::mqtt::Password;
 use exporter::cli::Exporter;
 use exporter::config::{
     BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection, default_state_dir,
-    path, text,
+    password, text,
 };
 use exporter::map::Rules;
 use serde::Deserialize;
@@ -119,17 +119,10 @@ impl Exporter for Configuration {
         let mut config = ClickHouseConfig::new(&section.url);
         config.database.clone_from(&section.database);
         config.username = text(&section.username).map(str::to_owned);
-        config.password = section.password.as_ref().map(|password| password.expose().to_owned());
         config.log_ttl = loaded.value.retention.logs;
-        if let Some(file) = path(&section.password_file) {
-            match std::fs::read_to_string(file) {
-                Ok(text) => config.password = Some(text.lines().next().unwrap_or_default().to_owned()),
-                Err(error) => {
-                    let message = format!("can't read {}: {error}", file.display());
-                    return Err(vec![loaded.fault("clickhouse.password_file", message)]);
-                }
-            }
-        }
+        config.password =
+            password(loaded, "clickhouse.password_file", section.password.as_ref(), &section.password_file)
+                .map_err(|fault| vec![fault])?;
         Ok(ClickHouse::new(config))
     }
 }

@@ -7,7 +7,7 @@ use daemon::mqtt::Password;
 use exporter::cli::Exporter;
 use exporter::config::{
     BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection, ServeSection,
-    default_state_dir, path,
+    default_state_dir, password,
 };
 use serde::Deserialize;
 
@@ -93,15 +93,10 @@ impl Exporter for Configuration {
         let section = &loaded.value.postgres;
         let mut config = PostgresConfig::new(&section.url);
         config.retention = loaded.value.retention.metrics;
-        config.password = section.password.as_ref().map(|password| password.expose().to_owned());
         let mut faults = Vec::new();
-        if let Some(file) = path(&section.password_file) {
-            match std::fs::read_to_string(file) {
-                Ok(text) => config.password = Some(text.lines().next().unwrap_or_default().to_owned()),
-                Err(error) => faults.push(
-                    loaded.fault("postgres.password_file", format_args!("can't read {}: {error}", file.display())),
-                ),
-            }
+        match password(loaded, "postgres.password_file", section.password.as_ref(), &section.password_file) {
+            Ok(password) => config.password = password,
+            Err(fault) => faults.push(fault),
         }
         if let Err(fault) = config.check() {
             faults.push(loaded.fault("postgres.url", fault));

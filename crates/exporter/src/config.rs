@@ -71,6 +71,22 @@ pub fn text(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A store's password: the first line of `file` (the key `key`), or what the environment says.
+pub fn password<T>(
+    loaded: &Loaded<T>,
+    key: &str,
+    environment: Option<&Password>,
+    file: &Path,
+) -> Result<Option<String>, Fault> {
+    match path(file) {
+        None => Ok(environment.map(|password| password.expose().to_owned())),
+        Some(file) => match std::fs::read_to_string(file) {
+            Ok(text) => Ok(Some(text.lines().next().unwrap_or_default().to_owned())),
+            Err(error) => Err(loaded.fault(key, format_args!("can't read {}: {error}", file.display()))),
+        },
+    }
+}
+
 /// A path that is there.
 pub fn path(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)

@@ -79,7 +79,7 @@ pub struct DeadLetters {
 
 #[derive(Debug, Default)]
 struct State {
-    logged: HashMap<Reason, (Instant, u64)>,
+    logged: HashMap<Reason, (Option<Instant>, u64)>,
     full: bool,
 }
 
@@ -104,6 +104,9 @@ impl DeadLetters {
         // No code runs under this lock that could leave the state half changed.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = self.write(letter, now);
+        if !matches!(kept, Ok(true)) {
+            self.metrics.dead_letters_unkept.inc();
+        }
         match &kept {
             Ok(true) => state.full = false,
             Ok(false) if !state.full => {
@@ -117,8 +120,8 @@ impl DeadLetters {
             Ok(false) => {}
             Err(_) => {}
         }
-        let (at, passed_over) = state.logged.entry(letter.reason).or_insert((Instant::now() - LOG_EVERY, 0));
-        if at.elapsed() < LOG_EVERY {
+        let (at, passed_over) = state.logged.entry(letter.reason).or_insert((None, 0));
+        if at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             *passed_over += 1;
             return;
         }
@@ -130,7 +133,7 @@ impl DeadLetters {
             letter.detail,
             kept.err().map(|e| format!(" (and {} can't be written: {e})", self.path.display())).unwrap_or_default()
         );
-        (*at, *passed_over) = (Instant::now(), 0);
+        (*at, *passed_over) = (Some(Instant::now()), 0);
     }
 
     /// Whether there was room. Opened each time, so that the file may be moved away at any time.
@@ -229,6 +232,7 @@ mod tests {
         }
         let full = lines(&path).len();
         assert!((1..10).contains(&full), "{full}");
+        assert_eq!(letters.metrics.dead_letters_unkept.get(), 10 - full as u64);
         assert!(fs::metadata(&path).unwrap().len() <= 400);
         fs::remove_file(&path).unwrap();
         letters.keep(&letter(b"payload"), now());

@@ -23,6 +23,8 @@ pub struct Metrics {
     messages: Family<Label, Counter>,
     rows: Family<Label, Counter>,
     dead_letters: Family<Label, Counter>,
+    /// Dead letters that found no room in their file.
+    pub(crate) dead_letters_unkept: Counter,
     /// Batches committed.
     pub(crate) batches: Counter,
     /// Attempts to write that the store could not take, and failed attempts to open it.
@@ -58,6 +60,7 @@ impl Metrics {
             messages: Family::default(),
             rows: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_unkept: Counter::default(),
             batches: Counter::default(),
             retries: Counter::default(),
             duplicates: Counter::default(),
@@ -81,6 +84,11 @@ impl Metrics {
         registry.register("messages_received", "Messages received by kind", metrics.messages.clone());
         registry.register("rows_written", "Rows committed by table", metrics.rows.clone());
         registry.register("dead_letters", "Messages and rows that could not be taken", metrics.dead_letters.clone());
+        registry.register(
+            "dead_letters_unkept",
+            "Dead letters that their file could not take: they are gone",
+            metrics.dead_letters_unkept.clone(),
+        );
         registry.register("batches_written", "Batches committed", metrics.batches.clone());
         registry.register("retries", "Attempts that the store could not take", metrics.retries.clone());
         registry.register("duplicates", "Messages that came again and were known", metrics.duplicates.clone());
