@@ -92,6 +92,8 @@ pub struct Publisher {
     status_due: bool,
     /// Why the last reading found no room in the outbox.
     refused: Option<PutError>,
+    /// Why the broker denied the last record, and the last status.
+    denied: [Option<String>; 2],
 }
 
 impl Publisher {
@@ -115,6 +117,7 @@ impl Publisher {
             published_losses: 0,
             status_due: false,
             refused: None,
+            denied: [None, None],
         }
     }
 
@@ -218,8 +221,12 @@ impl Publisher {
                 });
             }
             Event::Acked { id } => {
-                if let Some((kind, seq)) = record_of(id) {
+                let record = record_of(id);
+                if let Some((kind, seq)) = record {
                     self.post.lock().acknowledged(kind, seq);
+                }
+                if self.denied[usize::from(record.is_none())].take().is_some() {
+                    info!("the broker takes this host's {} again", if record.is_some() { "records" } else { "status" });
                 }
             }
             Event::Lost { id } => {
@@ -228,15 +235,29 @@ impl Publisher {
                     self.post.lock().lost(kind, seq);
                 }
             }
-            Event::Refused { id, code, reason } => match record_of(id) {
-                Some((kind, seq)) => {
-                    warn!("the broker refuses {kind} record {seq}, it is given up: {reason}");
-                    let why =
-                        if code.is_none() || code == Some(0x95) { LossReason::TooLarge } else { LossReason::Other };
-                    self.post.lock().refused(kind, seq, why);
+            Event::Refused { id, code, reason } => {
+                let record = record_of(id);
+                // Once per change: a missing access rule refuses every interval's records.
+                let before = self.denied[usize::from(record.is_none())].replace(reason.clone());
+                let news = before.as_deref() != Some(reason.as_str());
+                match record {
+                    Some((kind, seq)) => {
+                        if news {
+                            warn!(
+                                "the broker refuses {kind} record {seq}: {reason}; refused records are given up, and counted \
+                                 in utilizer_records_dropped_total"
+                            );
+                        }
+                        let why =
+                            if code.is_none() || code == Some(0x95) { LossReason::TooLarge } else { LossReason::Other };
+                        self.post.lock().refused(kind, seq, why);
+                    }
+                    None if news => {
+                        error!("the broker refuses this host's status: {reason}; check the broker's access rules");
+                    }
+                    None => {}
                 }
-                None => error!("the broker refuses this host's status: {reason}; check the broker's access rules"),
-            },
+            }
             Event::Received { ack, .. } => self.client.ack(ack),
             Event::Subscribed { .. } | Event::SubscriptionRefused { .. } => {}
         }

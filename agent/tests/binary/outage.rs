@@ -104,6 +104,21 @@ fn a_refused_password_is_said_without_the_password() {
     }
 }
 
+/// A missing access rule refuses whatever the agent sends, every interval: that is one line of each sort.
+#[test]
+fn a_broker_that_denies_everything_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("acl");
+    std::fs::write(&rules, "topic read #\n").unwrap();
+    let broker = Mosquitto::start(&format!("allow_anonymous true\nacl_file {}", rules.display()));
+    let agent = Setup::with_broker(&broker.url()).start();
+    agent.metric_becomes(r#"utilizer_records_dropped_total{kind="metrics"}"#, |dropped| dropped >= 4.0);
+    agent.says("check the broker's access rules");
+    for text in ["the broker refuses this host's status", "the broker refuses metrics record"] {
+        assert_eq!(agent.log().matches(text).count(), 1, "{}", agent.log());
+    }
+}
+
 /// Also with everything logged that libraries have to say.
 #[test]
 fn a_password_is_nowhere_to_be_seen() {
