@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, and a Python environment
-# under target/venv that holds the ClickHouse engine. With everything there it takes a fraction of a second.
+# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, small tools, and a Python
+# environment under target/venv that holds the ClickHouse engine. With everything there it takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,7 +43,9 @@ missing_packages() {
     has mosquitto || echo mosquitto
     has mosquitto_sub && has mosquitto_pub || echo mosquitto-clients
     has ip || echo iproute2
-    has unshare || echo util-linux
+    has unshare && has nsenter && has setpriv || echo util-linux
+    has curl || echo curl
+    has openssl || echo openssl
     has_python_with_venv || echo python3-venv
 }
 

@@ -48,12 +48,7 @@ pub enum TopicError {
 }
 
 impl Topic {
-    /// Filter for one durable kind of all hosts.
-    pub fn all_telemetry(kind: Kind) -> String {
-        format!("{ROOT}telemetry/+/{kind}")
-    }
-
-    /// The same, shared among the members of a group: each record goes to one of them.
+    /// Filter for one durable kind of all hosts, shared among the members of a group: each record goes to one of them.
     pub fn shared_telemetry(group: &GroupName, kind: Kind) -> String {
         format!("$share/{group}/{ROOT}telemetry/+/{kind}")
     }
@@ -66,11 +61,6 @@ impl Topic {
     /// Filter for the status of all exporters.
     pub fn all_tier_statuses() -> String {
         format!("{ROOT}tier/+/+/status")
-    }
-
-    /// Filter for everything that is sent to one host.
-    pub fn all_commands(host: &HostName) -> String {
-        format!("{ROOT}command/{host}/#")
     }
 
     /// Filter for everything.
