@@ -67,13 +67,13 @@ impl Reload {
         if !stays.is_empty() {
             warn!("these take effect at the next start: {}", stays.join(", "));
         }
-        if (new.interval, &new.disabled) != (old.interval, &old.disabled) {
-            self.sampler.configure(new.interval, new.disabled.clone());
+        if (new.interval, &new.collectors) != (old.interval, &old.collectors) {
+            self.sampler.configure(new.interval, new.collectors.clone());
         }
         let merged = Config {
             interval: new.interval,
             labels: new.labels,
-            disabled: new.disabled,
+            collectors: new.collectors,
             include: new.include,
             ..Config::clone(&old)
         };
@@ -89,8 +89,8 @@ impl App {
         if let Some(path) = &config.unix {
             listeners.push(http::bind_unix(path).await?);
         }
-        let sampler =
-            sampler::spawn(config.root.clone(), config.interval, config.disabled.clone()).map_err(AppError::Thread)?;
+        let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone())
+            .map_err(AppError::Thread)?;
         let publishing = config.mqtt.clone().map(|options| {
             let boot = boot_id();
             (options, Post::new(Outbox::new(config.host.clone(), boot)))

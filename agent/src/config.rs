@@ -11,7 +11,7 @@ use daemon::mqtt::{Broker, Password};
 use serde::{Deserialize, Serialize};
 use wire::{HostName, LabelSet};
 
-use crate::collectors;
+use crate::collectors::{self, CollectorSettings};
 use crate::host::HostRoot;
 use crate::outbox::MAX_BYTES;
 
@@ -50,7 +50,7 @@ pub struct File {
     /// Where the host's file systems are.
     pub path: PathSection,
     /// What is read.
-    pub collectors: CollectorsSection,
+    pub collectors: CollectorSettings,
     /// The HTTP server.
     pub serve: ServeSection,
     /// The broker.
@@ -70,7 +70,7 @@ impl Default for File {
             interval: Duration::from_secs(10),
             labels: LabelSet::default(),
             path: PathSection::default(),
-            collectors: CollectorsSection::default(),
+            collectors: CollectorSettings::default(),
             serve: ServeSection::default(),
             mqtt: MqttSection::default(),
             publish: PublishSection::default(),
@@ -99,16 +99,6 @@ impl Default for PathSection {
         let HostRoot { proc, sys, root, udev } = HostRoot::default();
         Self { procfs: proc, sysfs: sys, rootfs: root, udev_data: udev }
     }
-}
-
-/// `[collectors]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CollectorsSection {
-    /// Run only these; all where empty.
-    pub enable: Vec<String>,
-    /// Run these not.
-    pub disable: Vec<String>,
 }
 
 /// `[serve]`
@@ -222,8 +212,8 @@ pub struct Config {
     pub labels: LabelSet,
     /// The door to the machine.
     pub root: HostRoot,
-    /// Collectors that run not.
-    pub disabled: Vec<String>,
+    /// What runs, and how.
+    pub collectors: CollectorSettings,
     /// Address of the HTTP server.
     pub listen: String,
     /// Who is answered.
@@ -326,16 +316,12 @@ impl Config {
         }
 
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
-            for name in names.iter().filter(|name| !collectors::NAMES.contains(&name.as_str())) {
-                let message = format!("there is no collector {name:?}; there are {}", collectors::NAMES.join(", "));
+            for name in names.iter().filter(|name| collectors::names().all(|known| known != name.as_str())) {
+                let known: Vec<_> = collectors::names().collect();
+                let message = format!("there is no collector {name:?}; there are {}", known.join(", "));
                 faults.push(loaded.fault(&format!("collectors.{key}"), message));
             }
         }
-        let enabled = |name: &str| {
-            let list = &file.collectors;
-            (list.enable.is_empty() || list.enable.iter().any(|n| n == name)) && !list.disable.iter().any(|n| n == name)
-        };
-        let disabled = collectors::NAMES.iter().filter(|name| !enabled(name)).map(|name| (*name).to_owned()).collect();
 
         let allow = Allow::parse(&file.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
 
@@ -365,7 +351,7 @@ impl Config {
                 interval,
                 labels: file.labels.clone(),
                 root,
-                disabled,
+                collectors: file.collectors.clone(),
                 listen,
                 allow,
                 unix: file.serve.unix.clone().filter(|path| !path.as_os_str().is_empty()),
@@ -490,7 +476,7 @@ mod tests {
         assert_eq!(config.interval, Duration::from_secs(10));
         assert_eq!(config.listen, "[::]:9100");
         assert!(config.mqtt.is_some());
-        assert!(config.disabled.is_empty());
+        assert_eq!(config.collectors, CollectorSettings::default());
     }
 
     #[test]

@@ -28,9 +28,13 @@ pub fn encode(parts: &[&Families], out: &mut Vec<u8>) {
             MetricType::Counter => b" counter\n".as_slice(),
             MetricType::Gauge => b" gauge\n",
             MetricType::Untyped => b" untyped\n",
+            MetricType::Histogram => b" histogram\n",
+            MetricType::Summary => b" summary\n",
         });
-        for sample in group.iter().flat_map(|family| family.samples) {
+        let samples = group.iter().flat_map(|family| family.samples.iter().map(|sample| (family.head.suffix, sample)));
+        for (suffix, sample) in samples {
             out.extend_from_slice(head.name.as_bytes());
+            out.extend_from_slice(suffix.as_bytes());
             let mut before = b'{';
             for (name, value) in sample.labels.iter() {
                 out.push(before);

@@ -8,7 +8,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::signals::{Signal, Signals};
 use tracing::{error, info, warn};
 use utilizer_agent::app::{App, Reload};
-use utilizer_agent::collectors;
 use utilizer_agent::config::{Config, DEFAULT_PATH, PathSwitches};
 use utilizer_agent::sample::{self, Format};
 
@@ -150,8 +149,7 @@ async fn stop_signal(mut signals: Signals, reload: Reload, switches: Switches) {
 }
 
 fn check(config: &Config) -> String {
-    let running: Vec<_> =
-        collectors::NAMES.iter().copied().filter(|name| !config.disabled.iter().any(|d| d == name)).collect();
+    let running: Vec<_> = config.collectors.running().collect();
     let broker = match &config.mqtt {
         Some(options) => {
             let scheme = if options.broker.tls { "mqtts" } else { "mqtt" };

@@ -37,11 +37,12 @@ pub fn metrics(reading: &Reading, labels: &LabelSet, include: &[String]) -> Metr
 /// A family in the form of the wire.
 pub fn family(family: snapshot::Family<'_>) -> Family {
     Family {
-        name: family.head.name.clone().into_owned(),
+        name: format!("{}{}", family.head.name, family.head.suffix),
         kind: match family.head.kind {
             MetricType::Counter => FamilyType::Counter,
             MetricType::Gauge => FamilyType::Gauge,
-            MetricType::Untyped => FamilyType::Unknown,
+            // The parts of histograms and summaries go as series of their own, as Prometheus stores them.
+            MetricType::Untyped | MetricType::Histogram | MetricType::Summary => FamilyType::Unknown,
         },
         samples: family
             .samples

@@ -31,7 +31,7 @@ struct Sample<'a> {
 
 /// Makes one pass and encodes it. Values that need two passes (`cpu_percent`, rates, processes) are not in it.
 pub fn run(config: &Config, format: Format) -> Vec<u8> {
-    let reading = Sampler::new(&config.root, &config.disabled).interval(Duration::ZERO);
+    let reading = Sampler::new(&config.root, &config.collectors).interval(Duration::ZERO);
     match format {
         Format::Prometheus => {
             let mut derived = Families::default();

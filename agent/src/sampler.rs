@@ -38,7 +38,7 @@ const OLD_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Reading {
     /// All families.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// What was derived from this pass and the one before.
     pub gauges: Vec<Gauge>,
     /// The busiest processes; `None` before the second pass, and where they are disabled.
@@ -88,10 +88,10 @@ pub struct Sampler {
 
 impl Sampler {
     /// Over this host, with these collectors. Reads nothing yet.
-    pub fn new(root: &HostRoot, disabled: &[String]) -> Self {
+    pub fn new(root: &HostRoot, settings: &CollectorSettings) -> Self {
         Self {
-            registry: registry(root, disabled),
-            processes: process_table(root, disabled),
+            registry: registry(root, settings),
+            processes: process_table(root, settings),
             previous: None,
             cost: Cost::default(),
         }
@@ -117,7 +117,7 @@ impl Sampler {
         self.cost.last_duration = at.elapsed();
         self.cost.cpu_seconds = thread_cpu_seconds();
         let reading = Arc::new(Reading {
-            snapshot: Snapshot { time, families },
+            snapshot: Arc::new(Snapshot { time, families }),
             gauges,
             processes,
             collectors: self.registry.status().cloned().collect(),
@@ -139,14 +139,12 @@ impl Sampler {
     }
 }
 
-fn registry(root: &HostRoot, disabled: &[String]) -> Registry {
-    let settings = CollectorSettings { disable: disabled.to_vec(), ..CollectorSettings::default() };
-    Registry::new(collectors::all(root, &settings))
+fn registry(root: &HostRoot, settings: &CollectorSettings) -> Registry {
+    Registry::new(collectors::all(root, settings))
 }
 
-fn process_table(root: &HostRoot, disabled: &[String]) -> Option<ProcessTable> {
-    let enabled = !disabled.iter().any(|name| name == collectors::PROCESSES);
-    enabled.then(|| ProcessTable::new(root))
+fn process_table(root: &HostRoot, settings: &CollectorSettings) -> Option<ProcessTable> {
+    settings.runs(collectors::PROCESSES).then(|| ProcessTable::new(root))
 }
 
 fn thread_cpu_seconds() -> f64 {
@@ -157,7 +155,7 @@ fn thread_cpu_seconds() -> f64 {
 /// What the thread can be asked.
 enum Request {
     Scrape(oneshot::Sender<Arc<Snapshot>>),
-    Configure { interval: Duration, disabled: Vec<String> },
+    Configure { interval: Duration, settings: Box<CollectorSettings> },
 }
 
 /// Talks to the sampler's thread. The thread ends when the last of these is dropped.
@@ -203,8 +201,9 @@ impl Handle {
     }
 
     /// Changes interval and collectors from the next pass on.
-    pub fn configure(&self, interval: Duration, disabled: Vec<String>) {
-        match self.requests.try_send(Request::Configure { interval, disabled }) {
+    pub fn configure(&self, interval: Duration, settings: CollectorSettings) {
+        let settings = Box::new(settings);
+        match self.requests.try_send(Request::Configure { interval, settings }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 error!("interval and collectors stay as they are: a read of the host's files hangs; restart the agent")
@@ -215,47 +214,43 @@ impl Handle {
 }
 
 /// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970.
-pub fn spawn(root: HostRoot, interval: Duration, disabled: Vec<String>) -> std::io::Result<Handle> {
+pub fn spawn(root: HostRoot, interval: Duration, settings: CollectorSettings) -> std::io::Result<Handle> {
     let (requests, inbox) = sync_channel(MAX_REQUESTS);
     let (publish, readings) = watch::channel(None);
     thread::Builder::new()
         .name("sampler".to_owned())
-        .spawn(move || run(&root, interval, &disabled, &inbox, &publish))?;
+        .spawn(move || run(&root, interval, &settings, &inbox, &publish))?;
     Ok(Handle { requests, readings })
 }
 
 fn run(
     root: &HostRoot,
     mut interval: Duration,
-    disabled: &[String],
+    settings: &CollectorSettings,
     inbox: &Receiver<Request>,
     publish: &watch::Sender<Option<Arc<Reading>>>,
 ) {
-    let mut sampler = Sampler::new(root, disabled);
-    let mut fresh: Option<(Instant, Arc<Snapshot>)> = None;
-    publish.send_replace(Some(sampler.interval(interval)));
+    let mut sampler = Sampler::new(root, settings);
+    let first = sampler.interval(interval);
+    // An interval's pass serves scrapes as well as one of their own does.
+    let mut fresh = (first.at, first.snapshot.clone());
+    publish.send_replace(Some(first));
     let mut due = next_after(since_epoch(), interval);
     loop {
         match inbox.recv_timeout(due.saturating_sub(since_epoch()).min(interval)) {
             Ok(Request::Scrape(reply)) => {
-                let snapshot = match &fresh {
-                    Some((at, snapshot)) if at.elapsed() < COALESCE => snapshot.clone(),
-                    _ => {
-                        let at = Instant::now();
-                        let snapshot = Arc::new(sampler.scrape());
-                        fresh = Some((at, snapshot.clone()));
-                        snapshot
-                    }
-                };
+                if fresh.0.elapsed() >= COALESCE {
+                    fresh = (Instant::now(), Arc::new(sampler.scrape()));
+                }
                 // Whoever asked may have gone away meanwhile.
-                let _ = reply.send(snapshot);
+                let _ = reply.send(fresh.1.clone());
             }
-            Ok(Request::Configure { interval: new, disabled }) => {
+            Ok(Request::Configure { interval: new, settings }) => {
                 interval = new;
                 due = next_after(since_epoch(), interval);
-                sampler.registry = registry(root, &disabled);
+                sampler.registry = registry(root, &settings);
                 // One that goes on keeps what it knows of the pass before.
-                sampler.processes = match (process_table(root, &disabled), sampler.processes.take()) {
+                sampler.processes = match (process_table(root, &settings), sampler.processes.take()) {
                     (Some(_), Some(table)) => Some(table),
                     (table, _) => table,
                 };
@@ -270,7 +265,9 @@ fn run(
                     }
                     sampler.cost.missed += missed;
                     sampler.cost.last_delay = now.saturating_sub(due);
-                    publish.send_replace(Some(sampler.interval(interval)));
+                    let reading = sampler.interval(interval);
+                    fresh = (reading.at, reading.snapshot.clone());
+                    publish.send_replace(Some(reading));
                 }
                 due = next_after(since_epoch().max(if pass { due } else { Duration::ZERO }), interval);
             }
@@ -344,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn intervals_and_scrapes_are_served_by_one_thread() {
-        let handle = spawn(HostRoot::default(), Duration::from_millis(100), vec![]).unwrap();
+        let handle = spawn(HostRoot::default(), Duration::from_millis(100), CollectorSettings::default()).unwrap();
         let mut readings = handle.readings();
         let first = readings.wait_for(Option::is_some).await.unwrap().clone().unwrap();
         assert!(first.first && first.processes.is_none());
@@ -354,7 +351,8 @@ mod tests {
         let (a, b) = (handle.scrape().await.unwrap(), handle.scrape().await.unwrap());
         assert!(Arc::ptr_eq(&a, &b), "scrapes within a second share a pass");
         assert!(a.families.single("node_load1").is_some());
-        handle.configure(Duration::from_millis(150), vec!["loadavg".to_owned(), "processes".to_owned()]);
+        let disable = vec!["loadavg".to_owned(), "processes".to_owned()];
+        handle.configure(Duration::from_millis(150), CollectorSettings { disable, ..CollectorSettings::default() });
         let changed = |r: &Option<Arc<Reading>>| r.as_ref().is_some_and(|r| r.interval.as_millis() == 150);
         let reading = readings.wait_for(changed).await.unwrap().clone().unwrap();
         assert_eq!(reading.snapshot.families.single("node_load1"), None);

@@ -18,6 +18,10 @@ pub enum MetricType {
     Gauge,
     /// Type not known.
     Untyped,
+    /// Counts of observations by size: samples with the suffixes `_bucket`, `_sum` and `_count`. From text files only.
+    Histogram,
+    /// Quantiles: samples without suffix, and with `_sum` and `_count`. From text files only.
+    Summary,
 }
 
 /// A shared, immutable, ordered set of label pairs. Cloning costs a reference count.
@@ -61,6 +65,9 @@ impl Labels {
 pub struct Head {
     /// Metric name, with unit and `_total` suffix.
     pub name: Cow<'static, str>,
+    /// What the samples' names have after that of the family: empty but for the parts of histograms and summaries, which
+    /// are several heads of one name.
+    pub suffix: &'static str,
     /// Help text, one line.
     pub help: Cow<'static, str>,
     /// Type.
@@ -95,8 +102,19 @@ pub struct Families {
 impl Families {
     /// Begins a family. Samples pushed from here on belong to it; one that gets none is not shown.
     pub fn family(&mut self, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, kind: MetricType) {
+        self.part(name, "", help, kind);
+    }
+
+    /// Begins a part of a histogram or summary: samples whose names are the family's with `suffix` behind.
+    pub fn part(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        suffix: &'static str,
+        help: impl Into<Cow<'static, str>>,
+        kind: MetricType,
+    ) {
         let start = self.samples.len();
-        self.heads.push((Head { name: name.into(), help: help.into(), kind }, start));
+        self.heads.push((Head { name: name.into(), suffix, help: help.into(), kind }, start));
     }
 
     /// Begins a family of counters.

@@ -1,8 +1,11 @@
 //! I/O of each block device, from `/proc/diskstats`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::collectors::cache::Cache;
 use crate::collectors::{CollectError, Collector, Outcome, nothing_if_absent};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines};
+use crate::pattern::{self, Pattern};
 use crate::snapshot::{Families, Labels, MetricType};
 
 /// What a column's number is multiplied with to get to base units.
@@ -58,6 +61,25 @@ const COLUMNS: [(&str, &str, MetricType, Scale); 17] = [
 /// The first kernels with this file had these; fewer means that a line was cut.
 const LEAST_COLUMNS: usize = 11;
 
+/// `[collectors.diskstats]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Show only devices that match.
+    pub device_include: Pattern,
+    /// Show no devices that match; RAM disks, loops, floppies and partitions by default.
+    pub device_exclude: Pattern,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            device_include: Pattern::default(),
+            device_exclude: Pattern::fixed(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"),
+        }
+    }
+}
+
 /// One device's columns.
 struct Device {
     /// `None` for a device that is not shown: decided once, at its first sight.
@@ -69,46 +91,25 @@ struct Device {
 /// See the module.
 pub(crate) struct DiskStats {
     file: KeptFile,
+    settings: Settings,
     devices: Cache<Device>,
 }
 
 impl DiskStats {
-    pub(crate) fn new(host: &HostRoot) -> Self {
-        Self { file: KeptFile::listing(host.proc("diskstats")), devices: Cache::default() }
+    pub(crate) fn new(host: &HostRoot, settings: &Settings) -> Self {
+        Self { file: KeptFile::listing(host.proc("diskstats")), settings: settings.clone(), devices: Cache::default() }
     }
 }
 
-/// Whether the device is one that node_exporter leaves out by default: RAM disks, loops, floppies and partitions,
-/// `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`.
-fn is_excluded(device: &str) -> bool {
-    let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());
-    if stem.len() == device.len() {
-        return false;
-    }
-    if matches!(stem, "ram" | "zram" | "loop" | "fd") {
-        return true;
-    }
-    if let Some((prefix, letter)) = stem.split_at_checked(stem.len().saturating_sub(1))
-        && matches!(prefix, "hd" | "sd" | "vd" | "xvd")
-        && letter.bytes().all(|byte| byte.is_ascii_lowercase())
-    {
-        return true;
-    }
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    stem.strip_prefix("nvme")
-        .and_then(|rest| rest.strip_suffix('p'))
-        .and_then(|rest| rest.split_once('n'))
-        .is_some_and(|(controller, namespace)| digits(controller) && digits(namespace))
-}
-
-fn parse(text: &[u8], devices: &mut Cache<Device>) -> Result<(), TextError> {
+fn parse(text: &[u8], settings: &Settings, devices: &mut Cache<Device>) -> Result<(), TextError> {
     devices.begin();
     for line in lines(text)? {
         let mut fields = fields(line);
         fields.number("a device's major number")?;
         fields.number("a device's minor number")?;
         let device = devices.get(fields.text("a device's name")?, |name| Device {
-            labels: (!is_excluded(name)).then(|| Labels::new([("device", name)])),
+            labels: pattern::shows(&settings.device_include, &settings.device_exclude, name)
+                .then(|| Labels::new([("device", name)])),
             columns: [0; COLUMNS.len()],
             count: 0,
         });
@@ -136,8 +137,8 @@ impl Collector for DiskStats {
     }
 
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
-        let Self { file, devices } = self;
-        match file.read(|text| parse(text, devices)) {
+        let Self { file, settings, devices } = self;
+        match file.read(|text| parse(text, settings, devices)) {
             Ok(parsed) => parsed.map_err(CollectError::malformed(file.path()))?,
             // Kernels without block devices have no such file.
             Err(error) => return nothing_if_absent(error.into()),
@@ -168,13 +169,14 @@ mod tests {
 
     fn parsed(text: &[u8]) -> Result<Cache<Device>, TextError> {
         let mut devices = Cache::default();
-        parse(text, &mut devices).map(|()| devices)
+        parse(text, &Settings::default(), &mut devices).map(|()| devices)
     }
 
     #[test]
     fn the_default_exclusion_is_node_exporters() {
+        let exclude = Settings::default().device_exclude;
         for out in ["ram0", "zram1", "loop12", "fd0", "sda1", "hdc12", "vdb3", "xvda1", "nvme0n1p2", "nvme12n34p56"] {
-            assert!(is_excluded(out), "{out}");
+            assert!(exclude.matches(out), "{out}");
         }
         for shown in [
             "sda",
@@ -192,7 +194,7 @@ mod tests {
             "ä1",
             "nvmen1p1",
         ] {
-            assert!(!is_excluded(shown), "{shown}");
+            assert!(!exclude.matches(shown), "{shown}");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A collector parses one source and appends families to a [`Families`]; it never knows who reads them. Parsers are
 //! pure functions over bytes; the reading around them is thin and adds the path to the error. To add a collector,
-//! write its file, and name it in [`NAMES`] and in [`all`].
+//! write its file, and name it in [`CATALOGUE`] and in [`all`]; keys of its own are a `Settings` in its file, which
+//! [`CollectorSettings`] has as a table.
 
 mod cache;
 mod cpu;
@@ -15,6 +16,7 @@ mod netdev;
 mod pressure;
 mod procstat;
 mod registry;
+mod settings;
 mod stat;
 mod time;
 mod uname;
@@ -22,9 +24,9 @@ mod vmstat;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 pub use registry::{Registry, State, Status};
+pub use settings::CollectorSettings;
 
 use crate::host::{HostRoot, ReadError, TextError};
 use crate::snapshot::Families;
@@ -104,44 +106,34 @@ pub(crate) fn nothing_if_absent(error: CollectError) -> Result<Outcome, CollectE
 /// The list of processes. It fills no families, so the sampler runs it beside the collectors; for whoever configures, it is one.
 pub const PROCESSES: &str = "processes";
 
-/// The names of all collectors, in the order in which they run, and [`PROCESSES`].
-pub const NAMES: &[&str] = &[
-    "cpu",
-    "diskstats",
-    "filesystem",
-    "loadavg",
-    "meminfo",
-    "netdev",
-    "pressure",
-    "stat",
-    "time",
-    "uname",
-    "vmstat",
-    PROCESSES,
+/// All collectors by name, in the order in which they run, and [`PROCESSES`]; and whether each runs by default.
+pub const CATALOGUE: &[(&str, bool)] = &[
+    ("cpu", true),
+    ("diskstats", true),
+    ("filesystem", true),
+    ("loadavg", true),
+    ("meminfo", true),
+    ("netdev", true),
+    ("pressure", true),
+    ("stat", true),
+    ("time", true),
+    ("uname", true),
+    ("vmstat", true),
+    (PROCESSES, true),
 ];
 
-/// What the configuration says about collectors.
-#[derive(Debug, Clone)]
-pub struct CollectorSettings {
-    /// Collectors that do not run. Names that are not in [`NAMES`] are the configuration's to refuse.
-    pub disable: Vec<String>,
-    /// How long a mount may take to answer before it is reported as hung.
-    pub filesystem_deadline: Duration,
+/// The names in [`CATALOGUE`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CATALOGUE.iter().map(|(name, _)| *name)
 }
 
-impl Default for CollectorSettings {
-    fn default() -> Self {
-        Self { disable: Vec::new(), filesystem_deadline: Duration::from_secs(5) }
-    }
-}
-
-/// All collectors that `settings` does not disable, in the order in which they run.
+/// All collectors that run by `settings`, in the order of [`CATALOGUE`].
 pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     let proc_stat = Arc::new(Mutex::new(procstat::ProcStatFile::new(host)));
     let mut list: Vec<Box<dyn Collector>> = vec![
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
-        Box::new(diskstats::DiskStats::new(host)),
-        Box::new(filesystem::Filesystem::new(host, settings.filesystem_deadline)),
+        Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
+        Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netdev::NetDev::new(host)),
@@ -151,9 +143,9 @@ pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collect
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
     ];
-    let named = NAMES.iter().copied().filter(|name| *name != PROCESSES);
-    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: NAMES and all() differ");
-    list.retain(|collector| !settings.disable.iter().any(|name| name == collector.name()));
+    let named = names().filter(|name| *name != PROCESSES);
+    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: CATALOGUE and all() differ");
+    list.retain(|collector| settings.runs(collector.name()));
     list
 }
 
@@ -165,7 +157,8 @@ mod tests {
     fn a_disabled_collector_is_left_out() {
         let host = HostRoot::default();
         let every = all(&host, &CollectorSettings::default()).len();
-        assert_eq!(every, NAMES.len() - 1);
+        let by_default = CATALOGUE.iter().filter(|(_, default)| *default);
+        assert_eq!(every, by_default.count() - 1);
         let settings = CollectorSettings { disable: vec!["vmstat".into(), "cpu".into()], ..Default::default() };
         let names: Vec<_> = all(&host, &settings).iter().map(|c| c.name()).collect();
         assert_eq!(names.len(), every - 2);

@@ -1,15 +1,49 @@
 //! Files that are read again and again: opened once, read from the start with `pread` into a shared buffer.
 //!
-//! Opening costs more than reading for most of `/proc`. The buffer is one per thread, lent to whoever reads, so that
+//! Opening costs more than reading for most of `/proc`. Files stay open up to a bound for all readers together: a machine
+//! with thousands of devices has more attributes than a process may have descriptors, and those beyond are opened at each
+//! reading. The buffer is one per thread, lent to whoever reads, so that
 //! fifty collectors do not keep fifty buffers.
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+/// Each open file holds kernel memory besides its descriptor.
+const MOST_KEPT: usize = 2048;
+
+/// Files that are kept open now.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// An open file that counts among the kept ones.
+#[derive(Debug)]
+struct Kept(OwnedFd);
+
+impl Kept {
+    /// `None` at the bound: a quarter of the descriptors that the process may have. The process table takes half.
+    fn new(fd: OwnedFd) -> Option<Self> {
+        static BOUND: OnceLock<usize> = OnceLock::new();
+        let bound = *BOUND.get_or_init(|| {
+            let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+            usize::try_from(limit / 4).unwrap_or(usize::MAX).min(MOST_KEPT)
+        });
+        let taken = KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < bound).then_some(kept + 1));
+        taken.ok().map(|_| Self(fd))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// No file that a collector reads is larger in earnest: more means that a path points to the wrong thing.
 const MAX_BYTES: usize = 32 << 20;
@@ -83,7 +117,7 @@ enum Shape {
 pub struct KeptFile {
     path: PathBuf,
     shape: Shape,
-    fd: Option<OwnedFd>,
+    fd: Option<Kept>,
 }
 
 impl KeptFile {
@@ -112,7 +146,7 @@ impl KeptFile {
 
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<usize, ReadError> {
         if let Some(fd) = &self.fd {
-            match read_all(fd, self.shape, buffer) {
+            match read_all(&fd.0, self.shape, buffer) {
                 Ok(Some(length)) => return Ok(length),
                 Ok(None) => return Err(ReadError::TooLarge { path: self.path.clone() }),
                 // A device or process behind it has gone; another may stand under the same path.
@@ -123,7 +157,7 @@ impl KeptFile {
         let fd = rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
         match read_all(&fd, self.shape, buffer).map_err(io)? {
             Some(length) => {
-                self.fd = Some(fd);
+                self.fd = Kept::new(fd);
                 Ok(length)
             }
             None => Err(ReadError::TooLarge { path: self.path.clone() }),

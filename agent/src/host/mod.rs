@@ -3,11 +3,15 @@
 //! In a container the host's trees are mounted elsewhere (`--path.procfs` and its sisters), and tests hand in frozen
 //! ones. So no other file spells such a path: it asks a [`HostRoot`] for it.
 
+mod attribute;
+mod directory;
 mod file;
 mod text;
 
 use std::path::{Path, PathBuf};
 
+pub use attribute::{Attribute, decimal};
+pub use directory::Directory;
 pub use file::{KeptFile, ReadError};
 pub use text::{Fields, TextError, fields, lines, number};
 

@@ -11,8 +11,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
 use crate::host::{HostRoot, KeptFile, ReadError};
+use crate::pattern::Pattern;
 use crate::snapshot::{Families, Labels};
 use mounts::Mount;
 use prober::{Answer, Prober};
@@ -20,6 +23,41 @@ use prober::{Answer, Prober};
 /// How long an interval pass waits for answers; the healthy come within microseconds. Later ones are shown from the
 /// next pass on.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// `[collectors.filesystem]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How long a mount may take to answer before it is shown as hung.
+    #[serde(with = "daemon::config::duration")]
+    pub mount_timeout: Duration,
+    /// Show only mount points that match.
+    pub mount_points_include: Pattern,
+    /// Show no mount points that match.
+    pub mount_points_exclude: Pattern,
+    /// Show only types that match.
+    pub fs_types_include: Pattern,
+    /// Show no types that match; those that hold nothing to run full by default.
+    pub fs_types_exclude: Pattern,
+}
+
+impl Default for Settings {
+    /// node_exporter's.
+    fn default() -> Self {
+        Self {
+            mount_timeout: Duration::from_secs(5),
+            mount_points_include: Pattern::default(),
+            mount_points_exclude: Pattern::fixed(
+                r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
+            ),
+            fs_types_include: Pattern::default(),
+            fs_types_exclude: Pattern::fixed(concat!(
+                "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|erofs|fusectl|hugetlbfs|iso9660|",
+                "mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs|tracefs)$"
+            )),
+        }
+    }
+}
 
 /// A mount that is shown.
 struct Shown {
@@ -33,6 +71,7 @@ struct Shown {
 /// See the module.
 pub(crate) struct Filesystem {
     host: HostRoot,
+    settings: Settings,
     mountinfo: KeptFile,
     own_mountinfo: KeptFile,
     /// The text that `shown` was made from: mounts change rarely.
@@ -47,15 +86,16 @@ pub(crate) struct Filesystem {
 }
 
 impl Filesystem {
-    pub(crate) fn new(host: &HostRoot, deadline: Duration) -> Self {
+    pub(crate) fn new(host: &HostRoot, settings: &Settings) -> Self {
         Self {
             host: host.clone(),
+            settings: settings.clone(),
             mountinfo: KeptFile::listing(host.proc("1/mountinfo")),
             own_mountinfo: KeptFile::listing(host.proc("self/mountinfo")),
             text: Vec::new(),
             shown: Vec::new(),
             points: Vec::new(),
-            prober: Prober::new(deadline),
+            prober: Prober::new(settings.mount_timeout),
             error: None,
             failing: false,
         }
@@ -63,7 +103,7 @@ impl Filesystem {
 
     /// Brings `shown` up to date with the list of mounts.
     fn read_mounts(&mut self) -> Result<(), CollectError> {
-        let Self { host, mountinfo, own_mountinfo, text, shown, .. } = self;
+        let Self { host, settings, mountinfo, own_mountinfo, text, shown, .. } = self;
         let changed = |file: &mut KeptFile, text: &mut Vec<u8>| {
             file.read(|now| {
                 let changed = now != text.as_slice();
@@ -86,7 +126,7 @@ impl Filesystem {
         if !changed {
             return Ok(());
         }
-        let mounts = match mounts::parse(text, host) {
+        let mounts = match mounts::parse(text, host, settings) {
             Ok(mounts) => mounts,
             Err(error) => {
                 let error = CollectError::malformed(path)(error);
@@ -222,7 +262,7 @@ mod tests {
         let (_dir, host) = host(
             "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /data ro - xfs /dev/sdb rw\n3 1 8:3 / /lost rw - xfs /dev/sdc rw\n",
         );
-        let mut collector = Filesystem::new(&host, Duration::from_secs(5));
+        let mut collector = Filesystem::new(&host, &Settings::default());
         let out = run_until_answered(&mut collector);
         assert_eq!(out.samples("node_filesystem_size_bytes").len(), 2);
         let errors = out.samples("node_filesystem_device_error");
@@ -236,7 +276,7 @@ mod tests {
     #[test]
     fn scrapes_show_the_last_interval() {
         let (dir, host) = host("2 1 8:2 / /data rw - xfs /dev/sdb rw\n");
-        let mut collector = Filesystem::new(&host, Duration::from_secs(5));
+        let mut collector = Filesystem::new(&host, &Settings::default());
         assert!(run(&mut collector, Pass::Scrape).is_empty());
         run_until_answered(&mut collector);
         std::fs::remove_dir(dir.path().join("root/data")).unwrap();
@@ -247,7 +287,7 @@ mod tests {
     #[test]
     fn a_broken_list_fails_until_it_is_whole() {
         let (dir, host) = host("broken");
-        let mut collector = Filesystem::new(&host, Duration::from_secs(5));
+        let mut collector = Filesystem::new(&host, &Settings::default());
         for pass in [Pass::Interval, Pass::Scrape, Pass::Interval] {
             collector.begin(pass);
             let error = collector.collect(&mut Families::default()).unwrap_err();
@@ -261,7 +301,7 @@ mod tests {
     fn the_own_view_serves_where_the_hosts_can_not_be_had() {
         let (dir, host) = host("");
         std::fs::remove_file(dir.path().join("proc/1/mountinfo")).unwrap();
-        let mut collector = Filesystem::new(&host, Duration::from_secs(5));
+        let mut collector = Filesystem::new(&host, &Settings::default());
         collector.begin(Pass::Interval);
         let error = collector.collect(&mut Families::default()).unwrap_err();
         assert!(error.to_string().contains("1/mountinfo"), "{error}");

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use super::Settings;
 use crate::host::{HostRoot, TextError, fields, lines};
+use crate::pattern::shows;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,53 +22,12 @@ pub(super) struct Mount {
     pub(super) readonly: bool,
 }
 
-/// File system types that hold nothing to run full, as node_exporter has them by default.
-const EXCLUDED_TYPES: &[&str] = &[
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "erofs",
-    "fusectl",
-    "hugetlbfs",
-    "iso9660",
-    "mqueue",
-    "nsfs",
-    "overlay",
-    "proc",
-    "procfs",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "squashfs",
-    "sysfs",
-    "tracefs",
-];
-
-/// Whether the mount point is one that node_exporter leaves out by default:
-/// `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
-fn is_excluded_point(point: &[u8]) -> bool {
-    let is_or_is_below = |prefix: &[u8]| match point.strip_prefix(prefix) {
-        Some(rest) => rest.is_empty() || rest[0] == b'/',
-        None => false,
-    };
-    let is_below = |prefix: &[u8]| point.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
-    [&b"/dev"[..], b"/proc", b"/sys"].into_iter().any(is_or_is_below)
-        || [&b"/run/credentials/"[..], b"/var/lib/docker/", b"/var/lib/containers/storage/"].into_iter().any(is_below)
-}
-
 /// The mounts that are shown, in the order of the file. A device that is mounted twice in one place is one.
-pub(super) fn parse(text: &[u8], host: &HostRoot) -> Result<Vec<Mount>, TextError> {
+pub(super) fn parse(text: &[u8], host: &HostRoot, settings: &Settings) -> Result<Vec<Mount>, TextError> {
     let mut mounts = Vec::new();
     let mut seen = HashSet::new();
     for line in lines(text)? {
-        let Some(mount) = parse_line(line, host)? else { continue };
+        let Some(mount) = parse_line(line, host, settings)? else { continue };
         if seen.insert((mount.device.clone(), mount.mountpoint.clone(), mount.fstype.clone())) {
             mounts.push(mount);
         }
@@ -75,7 +36,7 @@ pub(super) fn parse(text: &[u8], host: &HostRoot) -> Result<Vec<Mount>, TextErro
 }
 
 /// `id parent major:minor root mountpoint options [optional fields] - type source super-options`
-fn parse_line(line: &[u8], host: &HostRoot) -> Result<Option<Mount>, TextError> {
+fn parse_line(line: &[u8], host: &HostRoot, settings: &Settings) -> Result<Option<Mount>, TextError> {
     let mut fields = fields(line);
     fields.number("a mount's id")?;
     fields.number("the parent mount's id")?;
@@ -94,7 +55,9 @@ fn parse_line(line: &[u8], host: &HostRoot) -> Result<Option<Mount>, TextError> 
     };
     let point = host.host_path(&PathBuf::from(OsString::from_vec(point))).to_path_buf();
     let fstype = String::from_utf8_lossy(&fstype).into_owned();
-    if is_excluded_point(point.as_os_str().as_encoded_bytes()) || EXCLUDED_TYPES.contains(&fstype.as_str()) {
+    let points = (&settings.mount_points_include, &settings.mount_points_exclude);
+    let types = (&settings.fs_types_include, &settings.fs_types_exclude);
+    if !shows(points.0, points.1, &point.to_string_lossy()) || !shows(types.0, types.1, &fstype) {
         return Ok(None);
     }
     let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
@@ -140,7 +103,7 @@ mod tests {
     use std::path::Path;
 
     fn parsed(text: &[u8]) -> Result<Vec<Mount>, TextError> {
-        parse(text, &HostRoot::default())
+        parse(text, &HostRoot::default(), &Settings::default())
     }
 
     #[test]
@@ -193,9 +156,12 @@ mod tests {
     #[test]
     fn a_root_elsewhere_is_taken_off() {
         let host = HostRoot { root: "/host".into(), ..HostRoot::default() };
-        let mounts =
-            parse(b"1 2 8:1 / /host/data rw - ext4 /dev/sda1 rw\n3 2 8:1 / /host/proc rw - ext4 x rw\n", &host)
-                .unwrap();
+        let mounts = parse(
+            b"1 2 8:1 / /host/data rw - ext4 /dev/sda1 rw\n3 2 8:1 / /host/proc rw - ext4 x rw\n",
+            &host,
+            &Settings::default(),
+        )
+        .unwrap();
         assert_eq!(mounts.len(), 1);
         assert_eq!(mounts[0].mountpoint, Path::new("/data"));
     }
