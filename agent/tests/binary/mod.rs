@@ -9,4 +9,4 @@ mod push;
 mod sample;
 mod signals;
 mod startup;
-mod support;
+pub(crate) mod support;

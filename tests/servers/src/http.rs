@@ -36,7 +36,22 @@ fn exchange(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::R
     let text = String::from_utf8_lossy(&bytes);
     let answer = text.split_once("\r\n\r\n").and_then(|(head, body)| {
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-        Some(Answer { status, body: body.to_owned() })
+        let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+        Some(Answer { status, body: if chunked { unchunked(body)? } else { body.to_owned() } })
     });
     answer.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {text:?}")))
+}
+
+/// The body of a chunked answer; `None` where it was cut.
+fn unchunked(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, chunk) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(chunk.get(..size)?);
+        rest = chunk.get(size..)?.strip_prefix("\r\n")?;
+    }
 }

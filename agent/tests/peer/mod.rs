@@ -1,0 +1,208 @@
+//! Live: Debian's node_exporter beside the agent, on this machine, over every collector that both have.
+//!
+//! What may differ stands in [`MEANT`] with its reason; all else must be alike: the families, their types, the label sets,
+//! and the values. A collector that is added to the catalogue is compared without a word here.
+
+mod page;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use test_servers::{Program, free_port, http, wait_for};
+use utilizer_agent::collectors;
+
+use crate::binary::support::{Agent, Setup};
+use page::Page;
+
+/// Debian's name for it, and its own.
+const PROGRAMS: &[&str] =
+    &["/usr/bin/prometheus-node-exporter", "/usr/local/bin/node_exporter", "/usr/bin/node_exporter"];
+
+/// Collectors of node_exporter whose namesakes here are something else.
+const NOT_THE_SAME: &[&str] = &[];
+
+/// Switches that give Debian's package, which has some of its own, node_exporter's defaults.
+const SWITCHES: &[&str] = &[
+    "--collector.netdev.device-exclude=",
+    r"--collector.diskstats.device-exclude=^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$",
+    "--collector.filesystem.mount-points-exclude=\
+     ^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
+];
+
+/// Differences that are meant: the beginning of a family's name, and why.
+const MEANT: &[(&str, &str)] = &[
+    ("node_scrape_collector_duration_seconds", "each measures itself"),
+    ("node_exporter_build_info", "tells which program answers"),
+];
+
+/// Families that are still to be built.
+const TO_COME: &[&str] = &[
+    "node_disk_info",
+    "node_network_receive_nohandler_total",
+    "node_processes_",
+    "node_scrape_collector_success",
+    "node_time_clocksource_",
+    "node_time_zone_offset_seconds",
+];
+
+/// A difference has to show in each of so many rounds: between two scrapes anything may change once.
+const ROUNDS: usize = 12;
+
+/// Differences of floating point and of the digits that are written.
+const ACCURACY: f64 = 1e-9;
+
+fn program() -> &'static str {
+    let found = PROGRAMS.iter().find(|path| std::path::Path::new(path).exists());
+    found.unwrap_or_else(|| {
+        panic!("node_exporter is not installed; install it with: apt-get install prometheus-node-exporter")
+    })
+}
+
+/// The collectors that both have, by what node_exporter says of itself.
+fn shared() -> Vec<&'static str> {
+    let help = Command::new(program()).arg("--help").output().unwrap();
+    let help = [help.stdout, help.stderr].concat();
+    let help = String::from_utf8_lossy(&help);
+    let theirs: BTreeSet<&str> = help
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("--collector.").or_else(|| word.strip_prefix("--[no-]collector.")))
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'))
+        .collect();
+    assert!(theirs.contains("cpu") && theirs.contains("vmstat"), "node_exporter's help names no collectors: {help}");
+    collectors::names().filter(|name| theirs.contains(name) && !NOT_THE_SAME.contains(name)).collect()
+}
+
+/// Both, running, with the same collectors.
+struct Pair {
+    ours: Agent,
+    theirs: Program,
+    port: u16,
+    _textfiles: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let names = shared();
+        let textfiles = tempfile::tempdir().unwrap();
+        let text = "# HELP backup_age_seconds Since the last one.\n# TYPE backup_age_seconds gauge\nbackup_age_seconds{to=\"a\"} 12.5\n";
+        std::fs::write(textfiles.path().join("backup.prom"), text).unwrap();
+        let port = free_port();
+        let mut arguments = vec![
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--collector.disable-defaults".to_owned(),
+            format!("--collector.textfile.directory={}", textfiles.path().display()),
+        ];
+        arguments.extend(names.iter().map(|name| format!("--collector.{name}")));
+        arguments.extend(SWITCHES.iter().map(|switch| (*switch).to_owned()));
+        let theirs = Program::start(program().as_ref(), &arguments, &[]);
+        wait_for("node_exporter answers", || {
+            (http::ask(([127, 0, 0, 1], port).into(), "GET", "/", b"").status == 200).then_some(())
+        });
+
+        let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+        let mut setup = Setup::new().set("collectors.disable_defaults", true);
+        if names.iter().any(|name| name == "textfile") {
+            let table =
+                toml::Table::from_iter([("directory".to_owned(), textfiles.path().display().to_string().into())]);
+            setup = setup.set("collectors.textfile", table);
+        }
+        let ours = setup.set("collectors.enable", names).start();
+        Self { ours, theirs, port, _textfiles: textfiles }
+    }
+
+    /// One reading of ours between two of theirs.
+    fn round(&self) -> (Page, Page, Page) {
+        let before = self.their_page();
+        // A scrape may be answered from the pass before: two more, and the one shown began after `before`.
+        let passes = || self.ours.metric("utilizer_sampler_passes_total");
+        let begun = passes().unwrap_or(0.0);
+        wait_for("the agent reads anew", || passes().filter(|now| *now >= begun + 2.0));
+        let answer = self.ours.get("/metrics");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let ours = Page::read(&answer.body);
+        (before, ours, self.their_page())
+    }
+
+    fn their_page(&self) -> Page {
+        let answer = http::ask(([127, 0, 0, 1], self.port).into(), "GET", "/metrics", b"");
+        assert_eq!(answer.status, 200, "{}\n{}", answer.body, self.theirs.log());
+        Page::read(&answer.body)
+    }
+}
+
+fn is_meant(name: &str) -> bool {
+    // What the two say of themselves is not about the host.
+    let own = ["go_", "process_", "promhttp_", "utilizer_"];
+    let to_come = TO_COME.iter().any(|prefix| name.starts_with(prefix));
+    to_come
+        || own.iter().any(|prefix| name.starts_with(prefix))
+        || MEANT.iter().any(|(prefix, _)| name.starts_with(prefix))
+}
+
+/// Every difference of a round, by what differs; the text shows both sides.
+fn differences(before: &Page, ours: &Page, after: &Page) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut note = |what: String, how: String| {
+        found.insert(what, how);
+    };
+    let names: BTreeSet<&String> = before.types.keys().chain(ours.types.keys()).collect();
+    for name in names.into_iter().filter(|name| !is_meant(name)) {
+        match (before.types.get(name), ours.types.get(name)) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                note(format!("type of {name}"), format!("{theirs}, ours {ours}"))
+            }
+            (Some(_), None) if after.types.contains_key(name) => note(format!("{name} is missing"), String::new()),
+            (None, Some(_)) if !after.types.contains_key(name) => note(format!("{name} is ours alone"), String::new()),
+            _ => {}
+        }
+    }
+    let common = |name: &str| !is_meant(name) && before.types.contains_key(name) && ours.types.contains_key(name);
+    for (series, theirs) in before.series.iter().filter(|(series, _)| common(&series.family)) {
+        let Some(later) = after.series.get(series) else { continue };
+        match ours.series.get(series) {
+            None => note(format!("{series} is missing"), format!("theirs {theirs}")),
+            Some(ours) => {
+                let (low, high) = (theirs.min(*later), theirs.max(*later));
+                let room = high.abs() * ACCURACY;
+                let both_nan = ours.is_nan() && theirs.is_nan();
+                if !(both_nan || (low - room..=high + room).contains(ours)) {
+                    note(format!("value of {series}"), format!("theirs {theirs} and then {later}, ours {ours}"));
+                }
+            }
+        }
+    }
+    for (series, value) in ours.series.iter().filter(|(series, _)| common(&series.family)) {
+        if !before.series.contains_key(series) && !after.series.contains_key(series) {
+            note(format!("{series} is ours alone"), format!("ours {value}"));
+        }
+    }
+    found
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "texts for people may differ, and whoever compares them wants to know where")]
+fn what_both_collect_is_the_same() {
+    let pair = Pair::start();
+    let mut left: Option<BTreeMap<String, String>> = None;
+    for _ in 0..ROUNDS {
+        let (before, ours, after) = pair.round();
+        let now = differences(&before, &ours, &after);
+        left = Some(match left {
+            None => now,
+            Some(earlier) => earlier.into_iter().filter(|(what, _)| now.contains_key(what)).collect(),
+        });
+        if left.as_ref().is_some_and(BTreeMap::is_empty) {
+            let others = help_differs(&before, &ours);
+            println!("{} families compared; help differs for {others:?}", before.types.len());
+            return;
+        }
+    }
+    let left: Vec<_> = left.into_iter().flatten().map(|(what, how)| format!("{what}: {how}")).collect();
+    panic!("{} differences from node_exporter:\n{}", left.len(), left.join("\n"));
+}
+
+/// Texts for people: told, and no fault.
+fn help_differs<'a>(theirs: &'a Page, ours: &Page) -> Vec<&'a String> {
+    let differs = |(name, help): &(&String, &String)| ours.help.get(*name).is_some_and(|ours| ours != *help);
+    theirs.help.iter().filter(|(name, _)| !is_meant(name)).filter(differs).map(|(name, _)| name).collect()
+}
