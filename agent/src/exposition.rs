@@ -5,16 +5,51 @@
 
 use std::io::Write as _;
 
-use crate::snapshot::{Families, Family, MetricType};
+use crate::snapshot::{Families, Family, MetricType, Sample, Section};
 
 /// `Content-Type` of what [`encode`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Which families are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// All.
+    All,
+    /// Those of these collectors, and what an exporter tells in any case.
+    Only(&'a [&'static str]),
+}
+
+impl Choice<'_> {
+    fn has_family(self, family: &Family<'_>) -> bool {
+        match (self, family.section) {
+            (Choice::All, _) | (Choice::Only(_), Section::Exporter) => true,
+            (Choice::Only(_), Section::Own) => false,
+            (Choice::Only(names), Section::Of(name)) => names.contains(&name),
+            (Choice::Only(_), Section::Collectors) => family.samples.iter().any(|s| self.has(family.section, s)),
+        }
+    }
+
+    fn has(self, section: Section, sample: &Sample) -> bool {
+        match (self, section) {
+            (Choice::Only(names), Section::Collectors) => {
+                sample.labels.get("collector").is_some_and(|name| names.contains(&name))
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Writes all families of all `parts` into `out`, which is emptied first. Where families of one name differ in help or
 /// type, the first of them in the order of the parts decides.
 pub fn encode(parts: &[&Families], out: &mut Vec<u8>) {
+    encode_chosen(parts, Choice::All, out);
+}
+
+/// As [`encode`], but not all.
+pub fn encode_chosen(parts: &[&Families], choice: Choice<'_>, out: &mut Vec<u8>) {
     out.clear();
-    let mut families: Vec<Family<'_>> = parts.iter().flat_map(|part| part.iter()).collect();
+    let mut families: Vec<Family<'_>> =
+        parts.iter().flat_map(|part| part.iter()).filter(|family| choice.has_family(family)).collect();
     families.sort_by(|a, b| a.head.name.cmp(&b.head.name));
     for group in families.chunk_by(|a, b| a.head.name == b.head.name) {
         let head = group[0].head;
@@ -31,7 +66,10 @@ pub fn encode(parts: &[&Families], out: &mut Vec<u8>) {
             MetricType::Histogram => b" histogram\n",
             MetricType::Summary => b" summary\n",
         });
-        let samples = group.iter().flat_map(|family| family.samples.iter().map(|sample| (family.head.suffix, sample)));
+        let samples = group.iter().flat_map(|family| {
+            let chosen = family.samples.iter().filter(|sample| choice.has(family.section, sample));
+            chosen.map(|sample| (family.head.suffix, sample))
+        });
         for (suffix, sample) in samples {
             out.extend_from_slice(head.name.as_bytes());
             out.extend_from_slice(suffix.as_bytes());
@@ -194,5 +232,34 @@ mod tests {
             "# HELP a Letter.\n# TYPE a untyped\na 2\n# HELP b_total First.\n# TYPE b_total counter\nb_total 1\nb_total{from=\"two\"} 3\n"
         );
         assert_eq!(encoded(&[]), "");
+    }
+
+    #[test]
+    fn a_choice_shows_its_collectors_and_what_exporters_always_tell() {
+        let mut all = Families::default();
+        for (section, name) in [
+            (Section::Of("cpu"), "cpu"),
+            (Section::Of("stat"), "stat"),
+            (Section::Own, "own"),
+            (Section::Exporter, "process_x"),
+        ] {
+            all.section(section);
+            all.gauge(name, "H.");
+            all.value(1.0);
+        }
+        all.section(Section::Collectors);
+        all.gauge("success", "H.");
+        for name in ["cpu", "stat"] {
+            all.push(&Labels::new([("collector", name)]), 1.0);
+        }
+        let chosen = |names: &[&'static str]| {
+            let mut out = Vec::new();
+            encode_chosen(&[&all], Choice::Only(names), &mut out);
+            let text = String::from_utf8(out).unwrap();
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&["stat"]), ["process_x 1", "stat 1", "success{collector=\"stat\"} 1"]);
+        assert_eq!(chosen(&["cpu", "stat"]).len(), 5);
+        assert_eq!(chosen(&[]), ["process_x 1"]);
     }
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use daemon::http::{Handler, Method, Request, Response, StatusCode, content, header, method_not_allowed, text};
+use daemon::http::{Handler, Method, Request, Response, StatusCode, content, header, method_not_allowed, pairs, text};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use wire::{Kind, Timestamp};
 
-use crate::collectors::State;
+use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
-use crate::exposition;
+use crate::exposition::{self, Choice};
 use crate::gauges;
 use crate::host::HostRoot;
 use crate::outbox::{MAX_BYTES, PutError};
 use crate::publisher::{Link, Post};
 use crate::push::{BodyFault, logs, pipeline};
 use crate::sampler::{Handle, Reading};
-use crate::snapshot::{Families, Labels};
+use crate::snapshot::{Families, Labels, Section};
 
 /// Bodies up to this size are read at once; all connections together hold few megabytes of them.
 const SMALL_BODY: u64 = 64 << 10;
@@ -75,7 +75,7 @@ impl Handler for Server {
             ("/v1/logs" | "/v1/pipeline", _) => method_not_allowed("POST"),
             (path, &Method::GET | &Method::HEAD) => match path {
                 "/" => self.landing(),
-                "/metrics" => self.metrics().await,
+                "/metrics" => self.metrics(&request).await,
                 "/healthz" => text(StatusCode::OK, "ok"),
                 "/readyz" => self.ready(),
                 _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
@@ -101,7 +101,11 @@ impl Server {
         }
     }
 
-    async fn metrics(&self) -> Response {
+    async fn metrics(&self, request: &Request) -> Response {
+        let chosen = match chosen(request.query.as_deref().unwrap_or_default(), &self.config.borrow().collectors) {
+            Ok(chosen) => chosen,
+            Err(why) => return text(StatusCode::BAD_REQUEST, why),
+        };
         let snapshot = match self.sampler.scrape().await {
             Ok(snapshot) => snapshot,
             Err(error) => return text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
@@ -109,17 +113,22 @@ impl Server {
         let mut derived = Families::default();
         if let Some(reading) = self.sampler.latest() {
             gauges::expose(&reading.gauges, &mut derived);
+            derived.section(Section::Of(collectors::PROCESSES));
             gauges::expose_processes(reading.processes.as_deref().unwrap_or_default(), &mut derived);
             self.describe(&reading, &mut derived);
         }
         let mut body = Vec::with_capacity(64 << 10);
-        exposition::encode(&[&snapshot.families, &derived], &mut body);
+        let choice = chosen.as_deref().map_or(Choice::All, Choice::Only);
+        exposition::encode_chosen(&[&snapshot.families, &derived], choice, &mut body);
         content(StatusCode::OK, exposition::CONTENT_TYPE, body)
     }
 
     /// The agent about itself.
     fn describe(&self, reading: &Reading, out: &mut Families) {
         let config = self.config.borrow().clone();
+        out.section(Section::Exporter);
+        own_process(&self.root, out);
+        out.section(Section::Own);
         out.gauge("utilizer_build_info", "Always 1; the label says which version runs.");
         out.push(&Labels::new([("version", crate::VERSION)]), 1.0);
         out.gauge("utilizer_interval_seconds", "Time between two passes, as configured.");
@@ -137,7 +146,6 @@ impl Server {
         out.value(reading.cost.last_duration.as_secs_f64());
         out.gauge("utilizer_sampler_pass_delay_seconds", "How late the last pass began.");
         out.value(reading.cost.last_delay.as_secs_f64());
-        own_process(&self.root, out);
 
         let each = |out: &mut Families, counters: &[AtomicU64; 2]| {
             for push in Push::ALL {
@@ -306,6 +314,35 @@ impl Server {
     }
 }
 
+/// The collectors that a scrape asks for, as node_exporter has it: those that `collect[]` names, or all that run but those
+/// that `exclude[]` names. `None`: everything.
+fn chosen(query: &str, settings: &CollectorSettings) -> Result<Option<Vec<&'static str>>, String> {
+    let (mut collect, mut exclude) = (Vec::new(), Vec::new());
+    for (name, value) in pairs(query) {
+        match name.as_str() {
+            "collect[]" => collect.push(value),
+            "exclude[]" => exclude.push(value),
+            _ => {}
+        }
+    }
+    if !collect.is_empty() && !exclude.is_empty() {
+        return Err("collect[] and exclude[] can't be used in one scrape".to_owned());
+    }
+    if !exclude.is_empty() {
+        // One scrape configuration serves many hosts: a name that runs on some of them only is no fault.
+        return Ok(Some(settings.running().filter(|name| !exclude.iter().any(|out| out == name)).collect()));
+    }
+    let known = |wanted: &String| match collectors::names().find(|name| name == wanted) {
+        Some(name) if settings.runs(name) => Ok(name),
+        Some(name) => {
+            Err(format!("disabled collector: {name}; `collectors.enable` in the configuration switches it on"))
+        }
+        None => Err(format!("missing collector: {wanted}; `utilizer-agent check` lists what runs")),
+    };
+    let chosen = collect.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    Ok((!chosen.is_empty()).then_some(chosen))
+}
+
 /// 503, with the time after which another try makes sense.
 fn busy(why: String) -> Response {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
@@ -329,4 +366,28 @@ fn own_process(root: &HostRoot, out: &mut Families) {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_chooses_collectors_that_run() {
+        let settings = CollectorSettings { disable: vec!["stat".to_owned()], ..CollectorSettings::default() };
+        let chosen = |query| chosen(query, &settings);
+        assert_eq!(chosen("").unwrap(), None);
+        assert_eq!(chosen("x=1").unwrap(), None);
+        assert_eq!(chosen("collect%5B%5D=loadavg&collect[]=cpu").unwrap().unwrap(), ["loadavg", "cpu"]);
+        let most = chosen("exclude[]=cpu&exclude[]=nonesuch").unwrap().unwrap();
+        assert!(!most.contains(&"cpu") && !most.contains(&"stat") && most.contains(&"loadavg"));
+        for (query, part) in [
+            ("collect[]=nonesuch", "missing collector: nonesuch"),
+            ("collect[]=", "missing collector: ;"),
+            ("collect[]=cpu&collect[]=stat", "disabled collector: stat"),
+            ("collect[]=cpu&exclude[]=stat", "can't be used in one scrape"),
+        ] {
+            assert!(chosen(query).unwrap_err().contains(part), "{query}");
+        }
+    }
 }

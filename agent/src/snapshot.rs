@@ -83,9 +83,25 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// Whose a family is. A scrape can ask for some collectors only (`?collect[]=cpu`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Section {
+    /// The agent's own, which a scrape of some collectors does not show.
+    #[default]
+    Own,
+    /// What exporters tell of themselves whatever is asked for: `process_…`, `promhttp_…`.
+    Exporter,
+    /// About the collectors: each sample is that of the collector in its label `collector`.
+    Collectors,
+    /// Of the collector of this name.
+    Of(&'static str),
+}
+
 /// A head and its samples, borrowed from a snapshot.
 #[derive(Debug, Clone, Copy)]
 pub struct Family<'a> {
+    /// Whose it is.
+    pub section: Section,
     /// Name, help and type.
     pub head: &'a Head,
     /// In the order they were collected.
@@ -97,9 +113,16 @@ pub struct Family<'a> {
 pub struct Families {
     heads: Vec<(Head, usize)>,
     samples: Vec<Sample>,
+    /// Each with the number of its first head. What stands before the first is [`Section::Own`].
+    sections: Vec<(Section, usize)>,
 }
 
 impl Families {
+    /// Says whose the families are that come from here on.
+    pub fn section(&mut self, section: Section) {
+        self.sections.push((section, self.heads.len()));
+    }
+
     /// Begins a family. Samples pushed from here on belong to it; one that gets none is not shown.
     pub fn family(&mut self, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, kind: MetricType) {
         self.part(name, "", help, kind);
@@ -141,27 +164,34 @@ impl Families {
 
     /// How far it is filled: give it to [`Families::truncate`] to undo what came after.
     pub fn mark(&self) -> Mark {
-        Mark { heads: self.heads.len(), samples: self.samples.len() }
+        Mark { heads: self.heads.len(), samples: self.samples.len(), sections: self.sections.len() }
     }
 
     /// Forgets everything since `mark`: half a reading is never shown.
     pub fn truncate(&mut self, mark: Mark) {
         self.heads.truncate(mark.heads);
         self.samples.truncate(mark.samples);
+        self.sections.truncate(mark.sections);
     }
 
     /// Empties it, keeping its buffers.
     pub fn clear(&mut self) {
         self.heads.clear();
         self.samples.clear();
+        self.sections.clear();
     }
 
     /// All families that have samples, in the order collected.
     pub fn iter(&self) -> impl Iterator<Item = Family<'_>> {
-        self.heads.iter().enumerate().filter_map(|(i, (head, start))| {
+        let mut sections = self.sections.iter().peekable();
+        let mut section = Section::default();
+        self.heads.iter().enumerate().filter_map(move |(i, (head, start))| {
+            while let Some((begun, _)) = sections.next_if(|(_, first)| *first <= i) {
+                section = *begun;
+            }
             let end = self.heads.get(i + 1).map_or(self.samples.len(), |(_, next)| *next);
             let samples = &self.samples[*start..end];
-            (!samples.is_empty()).then_some(Family { head, samples })
+            (!samples.is_empty()).then_some(Family { section, head, samples })
         })
     }
 
@@ -194,6 +224,7 @@ impl Families {
 pub struct Mark {
     heads: usize,
     samples: usize,
+    sections: usize,
 }
 
 /// What one pass over the host found.
@@ -203,4 +234,33 @@ pub struct Snapshot {
     pub time: Timestamp,
     /// Everything the collectors read.
     pub families: Families,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_knows_whose_it_is() {
+        let mut out = Families::default();
+        out.gauge("before", "Before any section.");
+        out.value(1.0);
+        out.section(Section::Of("empty"));
+        out.section(Section::Of("cpu"));
+        for name in ["a", "b"] {
+            out.gauge(name, "Of one collector.");
+            out.value(2.0);
+        }
+        out.section(Section::Of("failed"));
+        let mark = out.mark();
+        out.gauge("half", "Taken back.");
+        out.section(Section::Exporter);
+        out.truncate(mark);
+        out.section(Section::Collectors);
+        out.gauge("about", "About all.");
+        out.value(3.0);
+        let found: Vec<_> = out.iter().map(|family| (&*family.head.name, family.section)).collect();
+        let cpu = Section::Of("cpu");
+        assert_eq!(found, [("before", Section::Own), ("a", cpu), ("b", cpu), ("about", Section::Collectors)]);
+    }
 }

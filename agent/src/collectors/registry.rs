@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
-use crate::snapshot::{Families, Labels};
+use crate::snapshot::{Families, Labels, Section};
 
 /// How a collector's last run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,7 @@ impl Registry {
             health.beginning = begun.elapsed();
         }
         for (collector, health) in &mut self.collectors {
+            out.section(Section::Of(health.status.name));
             let mark = out.mark();
             let begun = Instant::now();
             let result = guarded(|| collector.collect(out));
@@ -143,10 +144,12 @@ impl Registry {
         // Sources from outside have no name among node_exporter's collectors.
         let collectors = || self.collectors.iter().map(|(_, health)| health);
 
+        out.section(Section::Collectors);
         out.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");
         push_each(out, collectors(), |status| status.duration.as_secs_f64());
         out.gauge("node_scrape_collector_success", "node_exporter: Whether a collector succeeded.");
         push_each(out, collectors(), |status| has_data(&status.state));
+        out.section(Section::Own);
         out.gauge("utilizer_collector_duration_seconds", "How long the collector's last run took.");
         push_each(out, self.health(), |status| status.duration.as_secs_f64());
         out.gauge(

@@ -81,7 +81,33 @@ fn health_readiness_and_the_landing_page_answer() {
     for part in ["/metrics", "/v1/logs", env!("CARGO_PKG_VERSION"), "<b>h</b>", "Publishing is switched off"] {
         assert!(page.body.contains(part), "{part} is missing in {}", page.body);
     }
-    assert_eq!(agent.get("/metrics?collect[]=cpu").status, 200, "a query is no part of the path");
+}
+
+#[test]
+fn a_scrape_may_choose_its_collectors() {
+    let agent = Setup::new().set("collectors.disable", vec!["stat"]).start();
+    agent.metric_becomes("utilizer_sampler_passes_total", |passes| passes >= 2.0);
+    let chosen = agent.get("/metrics?collect%5B%5D=loadavg&collect[]=time");
+    assert_eq!(chosen.status, 200);
+    for part in ["node_load1 ", "node_time_seconds ", "process_resident_memory_bytes ", "success{collector=\"time\"} 1"]
+    {
+        assert!(chosen.body.contains(part), "{part} is missing in {}", chosen.body);
+    }
+    for part in ["node_cpu", "utilizer_", "collector=\"cpu\""] {
+        assert!(!chosen.body.contains(part), "{part} in {}", chosen.body);
+    }
+    let processes = agent.get("/metrics?collect[]=processes").body;
+    assert!(processes.contains("utilizer_process_cpu_percent{") && !processes.contains("node_load1"), "{processes}");
+    let rest = agent.get("/metrics?exclude[]=loadavg&exclude[]=nonesuch").body;
+    assert!(rest.contains("node_cpu_seconds_total") && !rest.contains("node_load1"));
+    for (query, said) in [
+        ("collect[]=loadavgg", "missing collector: loadavgg"),
+        ("collect[]=cpu&collect[]=stat", "disabled collector: stat"),
+    ] {
+        let answer = agent.get(&format!("/metrics?{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.body.contains(said), "{}", answer.body);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! ask at all is decided per connection by [`Allow`].
 
 mod allow;
+mod query;
 mod server;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 pub use allow::{Allow, AllowError};
 pub use hyper::{Method, StatusCode, header};
+pub use query::pairs;
 pub use server::{BindError, Handler, Listener, bind, bind_unix, serve};
 
 /// What handlers answer with.
