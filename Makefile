@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # For `up`: what follows `utilizer up`, as in `make up ARGS="--interval 2s"`.
 ARGS ?=
+# For `check-portable`: which systems.
+PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
 # For `bench`: how long.
 SECONDS ?= 60
 
@@ -13,7 +15,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench bench-build lint fmt docs deny golden deps
+.PHONY: help up test bench bench-build check-portable lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +37,14 @@ bench: ## Measure the agent beside node_exporter, and one pass over this host; B
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release
+
+# Only checked: nothing is linked, so C code that a library brings needs no compiler for the other system.
+check-portable: ## Check that the agent compiles for the other systems (PORTABLE=...); needs rustup.
+	rustup target add $(PORTABLE)
+	for target in $(PORTABLE); do \
+		CC=$(CURDIR)/tools/no-cc.sh AR=$(CURDIR)/tools/no-cc.sh \
+			$(CARGO) check --package utilizer-agent --target $$target || exit 1; \
+	done
 
 lint: ## Check formatting, and clippy without warnings.
 	$(CARGO) fmt --all --check

@@ -144,7 +144,8 @@ fn registry(root: &HostRoot, settings: &CollectorSettings) -> Registry {
 }
 
 fn process_table(root: &HostRoot, settings: &CollectorSettings) -> Option<ProcessTable> {
-    settings.runs(collectors::PROCESSES).then(|| ProcessTable::new(root))
+    // It reads procfs; elsewhere there is a collector that counts processes.
+    (cfg!(target_os = "linux") && settings.runs(collectors::PROCESSES)).then(|| ProcessTable::new(root))
 }
 
 fn thread_cpu_seconds() -> f64 {

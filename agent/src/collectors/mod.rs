@@ -2,7 +2,7 @@
 //!
 //! A collector parses one source and appends families to a [`Families`]; it never knows who reads them. Parsers are
 //! pure functions over bytes; the reading around them is thin and adds the path to the error. To add a collector,
-//! write its file, and name it in [`CATALOGUE`] and in [`all`]; keys of its own are a `Settings` in its file, which
+//! write its file, and name it in [`CATALOGUE`] and in `linux`; keys of its own are a `Settings` in its file, which
 //! [`CollectorSettings`] has as a table.
 
 mod cache;
@@ -13,6 +13,7 @@ mod loadavg;
 mod meminfo;
 mod names;
 mod netdev;
+mod portable;
 mod pressure;
 mod procstat;
 mod registry;
@@ -128,9 +129,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// All collectors that run by `settings`, in the order of [`CATALOGUE`].
+///
+/// Everything compiles on every Unix, so that nothing rots where nobody runs it; which readers are taken is decided here.
 pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+    let mut list = if cfg!(target_os = "linux") { linux(host, settings) } else { portable::all() };
+    list.retain(|collector| settings.runs(collector.name()));
+    list
+}
+
+/// The readers of `/proc` and `/sys`.
+fn linux(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     let proc_stat = Arc::new(Mutex::new(procstat::ProcStatFile::new(host)));
-    let mut list: Vec<Box<dyn Collector>> = vec![
+    let list: Vec<Box<dyn Collector>> = vec![
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
@@ -144,8 +154,7 @@ pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collect
         Box::new(vmstat::VmStat::new(host)),
     ];
     let named = names().filter(|name| *name != PROCESSES);
-    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: CATALOGUE and all() differ");
-    list.retain(|collector| settings.runs(collector.name()));
+    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: CATALOGUE and linux() differ");
     list
 }
 

@@ -17,6 +17,17 @@ impl Uname {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn domainname(uname: &rustix::system::Uname) -> &std::ffi::CStr {
+    uname.domainname()
+}
+
+/// Linux' alone.
+#[cfg(not(target_os = "linux"))]
+fn domainname(_: &rustix::system::Uname) -> &std::ffi::CStr {
+    c""
+}
+
 impl Collector for Uname {
     fn name(&self) -> &'static str {
         "uname"
@@ -25,7 +36,7 @@ impl Collector for Uname {
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
         let uname = rustix::system::uname();
         let values =
-            [uname.sysname(), uname.release(), uname.version(), uname.machine(), uname.nodename(), uname.domainname()]
+            [uname.sysname(), uname.release(), uname.version(), uname.machine(), uname.nodename(), domainname(&uname)]
                 .map(|text| text.to_string_lossy());
         // A host may be renamed while it runs; until then the labels of the last pass serve.
         let same =

@@ -52,11 +52,18 @@ pub fn decimal(text: &[u8]) -> Option<f64> {
     is_plain.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
+/// Errors that other systems do not have.
+#[cfg(target_os = "linux")]
+const OF_LINUX: &[Errno] = &[Errno::NODATA, Errno::REMOTEIO];
+#[cfg(not(target_os = "linux"))]
+const OF_LINUX: &[Errno] = &[];
+
 fn has_no_value(error: &ReadError) -> bool {
     let ReadError::Io { source, .. } = error else { return false };
     let code = source.raw_os_error();
-    [Errno::INVAL, Errno::IO, Errno::AGAIN, Errno::NODATA, Errno::NXIO, Errno::TIMEDOUT, Errno::BUSY, Errno::REMOTEIO]
+    [Errno::INVAL, Errno::IO, Errno::AGAIN, Errno::NXIO, Errno::TIMEDOUT, Errno::BUSY]
         .into_iter()
+        .chain(OF_LINUX.iter().copied())
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::ReadError;
+use super::{RawDir, ReadError};
 
 /// Holds some 100 entries at a time.
 const LISTING_BYTES: usize = 4 << 10;

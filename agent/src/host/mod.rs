@@ -6,6 +6,8 @@
 mod attribute;
 mod directory;
 mod file;
+#[cfg(not(target_os = "linux"))]
+mod listing;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,10 @@ use std::path::{Path, PathBuf};
 pub use attribute::{Attribute, decimal};
 pub use directory::Directory;
 pub use file::{KeptFile, ReadError};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use listing::RawDir;
+#[cfg(target_os = "linux")]
+pub(crate) use rustix::fs::RawDir;
 pub use text::{Fields, TextError, fields, lines, number};
 
 /// The places under which the host is seen.

@@ -12,12 +12,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::collectors::CollectError;
-use crate::host::{HostRoot, ReadError, number};
+use crate::host::{HostRoot, RawDir, ReadError, number};
 use stat::Stat;
 
 /// How many processes an interval tells of.
