@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use utilizer_agent::collectors::{self, CollectorSettings, Pass, Registry};
 use utilizer_agent::gauges::{self, Earlier};
 use utilizer_agent::host::HostRoot;
-use utilizer_agent::processes::{ProcessTable, TOP};
+use utilizer_agent::processes::SharedTable;
 use utilizer_agent::{exposition, snapshot::Families};
 
-const PARTS: [&str; 5] = ["interval pass", "scrape pass", "processes", "gauges", "encoding"];
+const PARTS: [&str; 5] = ["interval pass", "scrape pass", "top", "gauges", "encoding"];
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
@@ -21,8 +21,9 @@ fn main() -> io::Result<()> {
     let pause = Duration::from_millis(arguments.next().unwrap_or(0).into());
 
     let host = HostRoot::default();
-    let mut registry = Registry::new(collectors::all(&host, &CollectorSettings::default()));
-    let mut table = ProcessTable::new(&host);
+    let settings = CollectorSettings::default();
+    let table = SharedTable::new(&host, &settings.processes);
+    let mut registry = Registry::new(collectors::all_over(&host, &settings, &table));
     let (mut now, mut before, mut scraped) = (Families::default(), Families::default(), Families::default());
     let mut text = Vec::new();
     let mut spent = [Duration::ZERO; PARTS.len()];
@@ -40,8 +41,7 @@ fn main() -> io::Result<()> {
         scraped.clear();
         registry.run(Pass::Scrape, &mut scraped);
         part.next();
-        registry.supervise("top", || table.sample(at));
-        let top = table.top(TOP, now.single("node_memory_MemTotal_bytes")).unwrap_or_default();
+        let top = table.lock().top(now.single("node_memory_MemTotal_bytes")).unwrap_or_default();
         part.next();
         let gauges = gauges::gauges(&now, Some(Earlier { families: &before, elapsed: at - last }));
         part.next();
@@ -54,7 +54,13 @@ fn main() -> io::Result<()> {
     }
 
     let mut out = io::stdout().lock();
-    writeln!(out, "{} processes, {} samples, {} bytes of text", table.readable(), scraped.len(), text.len())?;
+    writeln!(
+        out,
+        "{} processes, {} samples, {} bytes of text",
+        table.lock().counts().processes,
+        scraped.len(),
+        text.len()
+    )?;
     for (part, spent) in PARTS.iter().zip(spent) {
         writeln!(out, "{part:14} {:8.1} µs", spent.as_secs_f64() * 1e6 / f64::from(passes))?;
     }

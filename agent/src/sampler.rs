@@ -16,7 +16,7 @@ use wire::Timestamp;
 use crate::collectors::{self, CollectorSettings, Pass, Registry, Status};
 use crate::gauges::{self, Earlier, Gauge};
 use crate::host::HostRoot;
-use crate::processes::{self, ProcessTable, ProcessUsage};
+use crate::processes::{ProcessUsage, SharedTable};
 use crate::snapshot::{Families, Snapshot};
 
 /// Scrapes within this time share one pass.
@@ -80,8 +80,8 @@ pub struct Cost {
 /// Reads the host when told to. [`spawn`] tells it at each interval; `utilizer-agent sample` does once.
 pub struct Sampler {
     registry: Registry,
-    /// `None` where they are disabled.
-    processes: Option<ProcessTable>,
+    /// Filled by the collector of that name; empty where it is disabled.
+    processes: SharedTable,
     previous: Option<Arc<Reading>>,
     cost: Cost,
 }
@@ -89,22 +89,14 @@ pub struct Sampler {
 impl Sampler {
     /// Over this host, with these collectors. Reads nothing yet.
     pub fn new(root: &HostRoot, settings: &CollectorSettings) -> Self {
-        Self {
-            registry: registry(root, settings),
-            processes: process_table(root, settings),
-            previous: None,
-            cost: Cost::default(),
-        }
+        let processes = SharedTable::new(root, &settings.processes);
+        Self { registry: registry(root, settings, &processes), processes, previous: None, cost: Cost::default() }
     }
 
     /// Reads everything and derives the gauges from this pass and the one before.
     pub fn interval(&mut self, interval: Duration) -> Arc<Reading> {
         let (time, at) = (Timestamp::from(SystemTime::now()), Instant::now());
         let mut families = Families::default();
-        let table = self.processes.as_mut().and_then(|table| {
-            self.registry.supervise(collectors::PROCESSES, || table.sample(at))?;
-            Some(&*table)
-        });
         self.registry.run(Pass::Interval, &mut families);
         let earlier = self
             .previous
@@ -112,7 +104,7 @@ impl Sampler {
             .map(|previous| Earlier { families: &previous.snapshot.families, elapsed: at.duration_since(previous.at) });
         let gauges = gauges::gauges(&families, earlier);
         let total = families.single("node_memory_MemTotal_bytes");
-        let processes = table.and_then(|table| table.top(processes::TOP, total));
+        let processes = self.processes.lock().top(total);
         self.cost.passes += 1;
         self.cost.last_duration = at.elapsed();
         self.cost.cpu_seconds = thread_cpu_seconds();
@@ -130,6 +122,17 @@ impl Sampler {
         reading
     }
 
+    /// Goes on with other settings.
+    fn configure(&mut self, root: &HostRoot, settings: &CollectorSettings) {
+        // A table that goes on keeps what it knows of the pass before.
+        if settings.runs(collectors::PROCESSES) {
+            self.processes.lock().configure(&settings.processes);
+        } else {
+            self.processes = SharedTable::new(root, &settings.processes);
+        }
+        self.registry = registry(root, settings, &self.processes);
+    }
+
     /// Reads what a scrape must see fresh.
     pub fn scrape(&mut self) -> Snapshot {
         let time = Timestamp::from(SystemTime::now());
@@ -139,13 +142,8 @@ impl Sampler {
     }
 }
 
-fn registry(root: &HostRoot, settings: &CollectorSettings) -> Registry {
-    Registry::new(collectors::all(root, settings))
-}
-
-fn process_table(root: &HostRoot, settings: &CollectorSettings) -> Option<ProcessTable> {
-    // It reads procfs; elsewhere there is a collector that counts processes.
-    (cfg!(target_os = "linux") && settings.runs(collectors::PROCESSES)).then(|| ProcessTable::new(root))
+fn registry(root: &HostRoot, settings: &CollectorSettings, processes: &SharedTable) -> Registry {
+    Registry::new(collectors::all_over(root, settings, processes))
 }
 
 fn thread_cpu_seconds() -> f64 {
@@ -249,12 +247,7 @@ fn run(
             Ok(Request::Configure { interval: new, settings }) => {
                 interval = new;
                 due = next_after(since_epoch(), interval);
-                sampler.registry = registry(root, &settings);
-                // One that goes on keeps what it knows of the pass before.
-                sampler.processes = match (process_table(root, &settings), sampler.processes.take()) {
-                    (Some(_), Some(table)) => Some(table),
-                    (table, _) => table,
-                };
+                sampler.configure(root, &settings);
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {

@@ -15,6 +15,7 @@ mod names;
 mod netdev;
 mod portable;
 mod pressure;
+mod processes;
 mod procstat;
 mod registry;
 mod settings;
@@ -26,10 +27,12 @@ mod vmstat;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+pub use processes::Settings as ProcessSettings;
 pub use registry::{Registry, State, Status};
 pub use settings::CollectorSettings;
 
 use crate::host::{HostRoot, ReadError, TextError};
+use crate::processes::SharedTable;
 use crate::snapshot::Families;
 
 /// One source of families.
@@ -104,10 +107,10 @@ pub(crate) fn nothing_if_absent(error: CollectError) -> Result<Outcome, CollectE
     }
 }
 
-/// The list of processes. It fills no families, so the sampler runs it beside the collectors; for whoever configures, it is one.
+/// The collector that reads the processes into the table that the sampler asks for the busiest ones.
 pub const PROCESSES: &str = "processes";
 
-/// All collectors by name, in the order in which they run, and [`PROCESSES`]; and whether each runs by default.
+/// All collectors by name, in the order in which they run, and whether each runs by default.
 pub const CATALOGUE: &[(&str, bool)] = &[
     ("cpu", true),
     ("diskstats", true),
@@ -116,11 +119,11 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("meminfo", true),
     ("netdev", true),
     ("pressure", true),
+    (PROCESSES, true),
     ("stat", true),
     ("time", true),
     ("uname", true),
     ("vmstat", true),
-    (PROCESSES, true),
 ];
 
 /// The names in [`CATALOGUE`].
@@ -132,13 +135,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// Everything compiles on every Unix, so that nothing rots where nobody runs it; which readers are taken is decided here.
 pub fn all(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
-    let mut list = if cfg!(target_os = "linux") { linux(host, settings) } else { portable::all() };
+    all_over(host, settings, &SharedTable::new(host, &settings.processes))
+}
+
+/// The same over this table of processes, which outlives them.
+pub fn all_over(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable) -> Vec<Box<dyn Collector>> {
+    let mut list = if cfg!(target_os = "linux") { linux(host, settings, processes) } else { portable::all() };
     list.retain(|collector| settings.runs(collector.name()));
     list
 }
 
 /// The readers of `/proc` and `/sys`.
-fn linux(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable) -> Vec<Box<dyn Collector>> {
     let proc_stat = Arc::new(Mutex::new(procstat::ProcStatFile::new(host)));
     let list: Vec<Box<dyn Collector>> = vec![
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
@@ -148,13 +156,13 @@ fn linux(host: &HostRoot, settings: &CollectorSettings) -> Vec<Box<dyn Collector
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netdev::NetDev::new(host)),
         Box::new(pressure::Pressure::new(host)),
+        Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(stat::Stat::new(proc_stat)),
         Box::new(time::Time),
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
     ];
-    let named = names().filter(|name| *name != PROCESSES);
-    debug_assert!(list.iter().map(|c| c.name()).eq(named), "BUG: CATALOGUE and linux() differ");
+    debug_assert!(list.iter().map(|c| c.name()).eq(names()), "BUG: CATALOGUE and linux() differ");
     list
 }
 
@@ -167,7 +175,7 @@ mod tests {
         let host = HostRoot::default();
         let every = all(&host, &CollectorSettings::default()).len();
         let by_default = CATALOGUE.iter().filter(|(_, default)| *default);
-        assert_eq!(every, by_default.count() - 1);
+        assert_eq!(every, by_default.count());
         let settings = CollectorSettings { disable: vec!["vmstat".into(), "cpu".into()], ..Default::default() };
         let names: Vec<_> = all(&host, &settings).iter().map(|c| c.name()).collect();
         assert_eq!(names.len(), every - 2);

@@ -71,8 +71,6 @@ impl Health {
 /// The collectors of an agent, with what became of each.
 pub struct Registry {
     collectors: Vec<(Box<dyn Collector>, Health)>,
-    /// Sources that are run from outside: see [`Registry::supervise`].
-    others: Vec<Health>,
 }
 
 impl Registry {
@@ -82,7 +80,7 @@ impl Registry {
             let health = Health::new(collector.name());
             (collector, health)
         };
-        Self { collectors: collectors.into_iter().map(with_health).collect(), others: Vec::new() }
+        Self { collectors: collectors.into_iter().map(with_health).collect() }
     }
 
     /// Runs every collector and appends its families to `out`, then the families about the collectors themselves.
@@ -108,31 +106,13 @@ impl Registry {
         self.describe(out);
     }
 
-    /// Runs a source that is not a [`Collector`] because it fills something else than families, with the same care: a
-    /// panic is a failure, and success, duration and log lines are as a collector's. `None` where it failed.
-    pub fn supervise<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T, CollectError>) -> Option<T> {
-        let begun = Instant::now();
-        let result = guarded(run);
-        let duration = begun.elapsed();
-        let position = self.others.iter().position(|health| health.status.name == name).unwrap_or_else(|| {
-            self.others.push(Health::new(name));
-            self.others.len() - 1
-        });
-        let (outcome, value) = match result {
-            Ok(value) => (Ok(Outcome::Data), Some(value)),
-            Err(error) => (Err(error), None),
-        };
-        self.others[position].note(outcome, duration);
-        value
-    }
-
     /// How each collector's last run ended.
     pub fn status(&self) -> impl Iterator<Item = &Status> {
         self.health().map(|health| &health.status)
     }
 
     fn health(&self) -> impl Iterator<Item = &Health> {
-        self.collectors.iter().map(|(_, health)| health).chain(&self.others)
+        self.collectors.iter().map(|(_, health)| health)
     }
 
     /// The families about the collectors: ours, and node_exporter's for the rules that users have.
@@ -141,14 +121,11 @@ impl Registry {
         let has_data = |state: &State| f64::from(*state == State::Data);
         let has_not_failed = |state: &State| f64::from(!matches!(state, State::Failed(_)));
 
-        // Sources from outside have no name among node_exporter's collectors.
-        let collectors = || self.collectors.iter().map(|(_, health)| health);
-
         out.section(Section::Collectors);
         out.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");
-        push_each(out, collectors(), |status| status.duration.as_secs_f64());
+        push_each(out, self.health(), |status| status.duration.as_secs_f64());
         out.gauge("node_scrape_collector_success", "node_exporter: Whether a collector succeeded.");
-        push_each(out, collectors(), |status| has_data(&status.state));
+        push_each(out, self.health(), |status| has_data(&status.state));
         out.section(Section::Own);
         out.gauge("utilizer_collector_duration_seconds", "How long the collector's last run took.");
         push_each(out, self.health(), |status| status.duration.as_secs_f64());
@@ -253,17 +230,5 @@ mod tests {
                 _ => assert!(!matches!(state, State::Failed(_))),
             }
         }
-    }
-
-    #[test]
-    fn a_supervised_source_is_counted_like_a_collector() {
-        let mut registry = Registry::new(vec![Box::new(Steady)]);
-        assert_eq!(registry.supervise("side", || Ok(3)), Some(3));
-        assert_eq!(registry.supervise::<()>("side", || panic!("no")), None);
-        let mut out = Families::default();
-        registry.run(Pass::Scrape, &mut out);
-        assert_eq!(success(&out, "utilizer_collector_success"), [1.0, 0.0]);
-        assert_eq!(success(&out, "node_scrape_collector_success"), [1.0]);
-        assert_eq!(registry.status().count(), 2);
     }
 }

@@ -10,18 +10,16 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::collectors::CollectError;
+use crate::collectors::{CollectError, ProcessSettings};
 use crate::host::{HostRoot, RawDir, ReadError, number};
 use stat::Stat;
-
-/// How many processes an interval tells of.
-pub const TOP: usize = 20;
 
 /// Each open file holds a page in the kernel besides its descriptor.
 const MOST_KEPT_FILES: usize = 1024;
@@ -53,6 +51,55 @@ pub struct ProcessUsage {
     pub start_ticks: u64,
 }
 
+/// The table of a host's processes, which a collector fills and the sampler asks.
+#[derive(Clone)]
+pub struct SharedTable(Arc<Mutex<ProcessTable>>);
+
+impl SharedTable {
+    /// Of this host. Reads nothing yet.
+    pub fn new(host: &HostRoot, settings: &ProcessSettings) -> Self {
+        Self(Arc::new(Mutex::new(ProcessTable::new(host, settings))))
+    }
+
+    /// The table, for this pass. One thread uses it, so nobody waits.
+    pub fn lock(&self) -> MutexGuard<'_, ProcessTable> {
+        // After a panic in the middle of a pass the next one begins anew.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many processes there are, of those that could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// All.
+    pub processes: u64,
+    /// Their threads.
+    pub threads: u64,
+    /// By the letter of the state, which is the index.
+    by_state: [u32; 128],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { processes: 0, threads: 0, by_state: [0; 128] }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, reading: &Reading) {
+        self.processes += 1;
+        self.threads += reading.threads;
+        if let Some(count) = self.by_state.get_mut(usize::from(reading.state)) {
+            *count += 1;
+        }
+    }
+
+    /// The states that occur, as the kernel's letters, with the number of processes in each.
+    pub fn states(&self) -> impl Iterator<Item = (u8, u32)> {
+        (0u8..).zip(self.by_state).filter(|(letter, count)| *count > 0 && letter.is_ascii_alphabetic())
+    }
+}
+
 /// One process between passes.
 struct Entry {
     pid: u32,
@@ -81,9 +128,12 @@ pub struct ProcessTable {
     directory: Option<OwnedFd>,
     /// Sorted by pid.
     entries: Vec<Entry>,
+    counts: Counts,
+    top: usize,
     /// Buffers of a pass.
     pids: Vec<u32>,
     before: Vec<Entry>,
+    order: Vec<u32>,
     listing: Vec<MaybeUninit<u8>>,
     text: Box<[u8; STAT_BYTES]>,
     last_pass: Option<Instant>,
@@ -97,7 +147,7 @@ pub struct ProcessTable {
 
 impl ProcessTable {
     /// Of the host. Reads nothing yet.
-    pub fn new(host: &HostRoot) -> Self {
+    pub fn new(host: &HostRoot, settings: &ProcessSettings) -> Self {
         // The other half of the descriptors is for everything else that the agent does.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most_kept_files = usize::try_from(limit / 2).unwrap_or(usize::MAX).min(MOST_KEPT_FILES);
@@ -105,8 +155,11 @@ impl ProcessTable {
             proc: host.proc.clone(),
             directory: None,
             entries: Vec::new(),
+            counts: Counts::default(),
+            top: settings.top,
             pids: Vec::new(),
             before: Vec::new(),
+            order: Vec::new(),
             listing: Vec::new(),
             text: Box::new([0; STAT_BYTES]),
             last_pass: None,
@@ -118,6 +171,11 @@ impl ProcessTable {
         }
     }
 
+    /// Goes on with other settings.
+    pub fn configure(&mut self, settings: &ProcessSettings) {
+        self.top = settings.top;
+    }
+
     /// Reads all processes; `at` is the time of this pass. A process that goes away meanwhile, or may not be read, is
     /// normal: it is left out. An error means that the processes could not even be listed.
     pub fn sample(&mut self, at: Instant) -> Result<(), CollectError> {
@@ -125,6 +183,7 @@ impl ProcessTable {
             // The next pass begins anew: an interval across a gap would mix two.
             self.directory = None;
             self.entries.clear();
+            self.counts = Counts::default();
             self.kept_files = 0;
             (self.last_pass, self.elapsed) = (None, None);
             return Err(error);
@@ -167,6 +226,7 @@ impl ProcessTable {
     fn merge(&mut self, first: bool) {
         std::mem::swap(&mut self.entries, &mut self.before);
         self.entries.clear();
+        self.counts = Counts::default();
         let mut before = std::mem::take(&mut self.before);
         let mut old = before.drain(..).peekable();
         for index in 0..self.pids.len() {
@@ -180,6 +240,9 @@ impl ProcessTable {
             let mut entry =
                 known.unwrap_or_else(|| Entry { pid, file: None, name: Vec::new(), now: None, used_ticks: None });
             self.read(&mut entry, born);
+            if let Some(reading) = &entry.now {
+                self.counts.add(reading);
+            }
             self.entries.push(entry);
         }
         self.kept_files -= old.filter(|entry| entry.file.is_some()).count();
@@ -234,31 +297,50 @@ impl ProcessTable {
         Some(length)
     }
 
-    /// How many processes the last pass could read.
-    pub fn readable(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.now.is_some()).count()
+    /// How many processes and threads the last pass found.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    /// The processes that used the CPU most between the last two passes, those with more memory first among equals.
-    /// `None` before the second pass, since a share of no interval is not 0 but unknown.
-    pub fn top(&self, count: usize, memory_total_bytes: Option<f64>) -> Option<Vec<ProcessUsage>> {
+    /// The processes that used the CPU most between the last two passes and those with most memory, so many of each as
+    /// the settings say. In the order of CPU time, so that the busiest stand first; those with more memory first among
+    /// equals. `None` before the second pass, since a share of no interval is not 0 but unknown.
+    pub fn top(&mut self, memory_total_bytes: Option<f64>) -> Option<Vec<ProcessUsage>> {
         let seconds = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|seconds| *seconds > 0.0)?;
-        let mut known: Vec<(u64, Reading, &Entry)> =
-            self.entries.iter().filter_map(|entry| Some((entry.used_ticks?, entry.now?, entry))).collect();
-        let most_first = |a: &(u64, Reading, &Entry), b: &(u64, Reading, &Entry)| {
-            (b.0, b.1.resident_pages).cmp(&(a.0, a.1.resident_pages)).then(a.2.pid.cmp(&b.2.pid))
+        let mut order = std::mem::take(&mut self.order);
+        self.choose(&mut order);
+        let usage = |index: &u32| {
+            let entry = self.entries.get(*index as usize)?;
+            Some(self.usage(entry.used_ticks?, entry.now?, entry, seconds, memory_total_bytes))
         };
-        if known.len() > count && count > 0 {
-            known.select_nth_unstable_by(count - 1, most_first);
+        let top = order.iter().filter_map(usage).collect();
+        self.order = order;
+        Some(top)
+    }
+
+    /// Fills `order` with the places in `entries` of the processes that [`ProcessTable::top`] shows.
+    fn choose(&self, order: &mut Vec<u32>) {
+        order.clear();
+        let known = (0..).zip(&self.entries).filter(|(_, entry)| entry.used_ticks.is_some() && entry.now.is_some());
+        order.extend(known.map(|(index, _)| index));
+        let key = |index: &u32| {
+            let entry = &self.entries[*index as usize];
+            (entry.used_ticks.unwrap_or(0), entry.now.map_or(0, |now| now.resident_pages))
+        };
+        let busiest = |a: &u32, b: &u32| key(b).cmp(&key(a)).then(a.cmp(b));
+        let largest = |a: &u32, b: &u32| key(b).1.cmp(&key(a).1).then_with(|| busiest(a, b));
+        if self.top == 0 {
+            order.clear();
+        } else if order.len() > self.top {
+            order.select_nth_unstable_by(self.top - 1, largest);
+            // The largest come to the end, and the busiest of all are looked for from the start again.
+            let mut large: Vec<u32> = order[..self.top].to_vec();
+            order.select_nth_unstable_by(self.top - 1, busiest);
+            order.truncate(self.top);
+            large.retain(|index| !order.contains(index));
+            order.append(&mut large);
         }
-        known.truncate(count);
-        known.sort_unstable_by(most_first);
-        Some(
-            known
-                .into_iter()
-                .map(|(ticks, now, entry)| self.usage(ticks, now, entry, seconds, memory_total_bytes))
-                .collect(),
-        )
+        order.sort_unstable_by(busiest);
     }
 
     fn usage(&self, ticks: u64, now: Reading, entry: &Entry, seconds: f64, total: Option<f64>) -> ProcessUsage {
@@ -312,7 +394,10 @@ mod tests {
     impl Frozen {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let table = ProcessTable::new(&HostRoot { proc: dir.path().into(), ..HostRoot::default() });
+            let table = ProcessTable::new(
+                &HostRoot { proc: dir.path().into(), ..HostRoot::default() },
+                &ProcessSettings::default(),
+            );
             Self { dir, table, start: Instant::now() }
         }
 
@@ -335,7 +420,7 @@ mod tests {
         /// A pass so many seconds after the start; the top processes as pid, name and percent.
         fn pass(&mut self, second: u64) -> Option<Vec<(u32, String, f64)>> {
             self.table.sample(self.start + Duration::from_secs(second)).unwrap();
-            let top = self.table.top(TOP, None)?;
+            let top = self.table.top(None)?;
             Some(top.into_iter().map(|usage| (usage.pid, usage.name, usage.cpu_percent)).collect())
         }
     }
@@ -365,8 +450,26 @@ mod tests {
             frozen.pass(1).unwrap().iter().map(|row| (row.0, row.2)).collect::<Vec<_>>(),
             [(100, 300.0), (30, 0.0), (4, 0.0), (5, 0.0)]
         );
-        assert_eq!(frozen.table.top(2, None).unwrap().len(), 2);
-        assert_eq!(frozen.table.top(0, None).unwrap().len(), 0);
+        for (top, expected) in [(3, vec![100, 30, 4]), (2, vec![100, 30, 4]), (1, vec![100, 30]), (0, vec![])] {
+            frozen.table.configure(&ProcessSettings { top });
+            let found: Vec<_> = frozen.table.top(None).unwrap().into_iter().map(|usage| usage.pid).collect();
+            assert_eq!(found, expected, "{top}");
+        }
+    }
+
+    #[test]
+    fn counts_by_state() {
+        let mut frozen = Frozen::new();
+        for pid in 1..=3 {
+            frozen.write(pid, "p", 0, 1, 1);
+        }
+        let path = frozen.path(3).join("stat");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(") S ", ") \u{7f} ")).unwrap();
+        frozen.pass(0);
+        let counts = frozen.table.counts();
+        assert_eq!((counts.processes, counts.threads), (3, 9));
+        assert_eq!(counts.states().collect::<Vec<_>>(), [(b'S', 2)]);
     }
 
     #[test]
@@ -399,7 +502,7 @@ mod tests {
         std::fs::create_dir(frozen.path(4)).unwrap();
         std::fs::write(frozen.dir.path().join("uptime"), "no process").unwrap();
         assert_eq!(frozen.pass(1), Some(vec![row(1, "p", 0.0)]));
-        assert_eq!(frozen.table.readable(), 1);
+        assert_eq!(frozen.table.counts().processes, 1);
         // One that was listed but not readable may have run for long before: its ticks are not this interval's.
         frozen.write(3, "p", 5000, 1, 1);
         assert_eq!(frozen.pass(2), Some(vec![row(1, "p", 0.0)]));
@@ -432,11 +535,11 @@ mod tests {
         frozen.pass(0);
         frozen.pass(1);
         let resident = 10.0 * rustix::param::page_size() as f64;
-        let usage = &frozen.table.top(1, Some(resident * 4.0)).unwrap()[0];
+        let usage = &frozen.table.top(Some(resident * 4.0)).unwrap()[0];
         assert_eq!((usage.resident_memory_bytes, usage.memory_percent), (resident, Some(25.0)));
         assert_eq!((usage.threads, usage.state, usage.start_ticks), (3, 'S', 1));
-        assert_eq!(frozen.table.top(1, None).unwrap()[0].memory_percent, None);
-        assert_eq!(frozen.table.top(1, Some(0.0)).unwrap()[0].memory_percent, None);
+        assert_eq!(frozen.table.top(None).unwrap()[0].memory_percent, None);
+        assert_eq!(frozen.table.top(Some(0.0)).unwrap()[0].memory_percent, None);
     }
 
     #[test]
@@ -464,18 +567,19 @@ mod tests {
     #[test]
     fn a_procfs_that_is_not_there_is_an_error_that_names_it() {
         let host = HostRoot { proc: "/nowhere/at/all".into(), ..HostRoot::default() };
-        let error = ProcessTable::new(&host).sample(Instant::now()).unwrap_err();
+        let error = ProcessTable::new(&host, &ProcessSettings::default()).sample(Instant::now()).unwrap_err();
         assert!(error.to_string().starts_with("cannot read /nowhere/at/all"), "{error}");
     }
 
     #[test]
     fn finds_this_very_process() {
         let host = HostRoot::default();
-        let mut table = ProcessTable::new(&host);
+        let settings = ProcessSettings { top: usize::MAX };
+        let mut table = ProcessTable::new(&host, &settings);
         let start = Instant::now();
         table.sample(start).unwrap();
         table.sample(start + Duration::from_secs(1)).unwrap();
-        let all = table.top(usize::MAX, None).unwrap();
+        let all = table.top(None).unwrap();
         let this = all.iter().find(|usage| usage.pid == std::process::id()).unwrap();
         let comm = std::fs::read_to_string(Path::new(&host.proc("self/comm"))).unwrap();
         assert_eq!(this.name, comm.trim_end());

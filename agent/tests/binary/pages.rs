@@ -9,7 +9,7 @@ use super::support::{Setup, ask, exchange, request};
 #[test]
 fn metrics_are_node_exporters_and_our_own_in_one_valid_text() {
     let agent = Setup::new().start();
-    agent.metric_becomes("utilizer_sampler_passes_total", |passes| passes >= 2.0);
+    agent.metric_becomes("utilizer_sampler_passes_total", |passes| passes >= 3.0);
     let answer = agent.get("/metrics");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let mut families = std::collections::BTreeSet::new();

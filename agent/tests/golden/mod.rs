@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use utilizer_agent::collectors::{self, CollectorSettings, Pass, Registry, State};
+use utilizer_agent::collectors::{self, CollectorSettings, Pass, ProcessSettings, Registry, State};
 use utilizer_agent::exposition;
 use utilizer_agent::gauges::{self, Earlier};
 use utilizer_agent::host::HostRoot;
-use utilizer_agent::processes::{ProcessTable, TOP};
+use utilizer_agent::processes::ProcessTable;
 use utilizer_agent::snapshot::Families;
 
 /// Families whose values are this machine's or this moment's: the golden text has 0 for them. The space of the frozen
@@ -116,10 +116,10 @@ fn frozen(text: &str) -> String {
 fn a_frozen_host_reads_as_the_golden_text() {
     let host = Frozen::new();
     let mut registry = host.registry();
-    let mut table = ProcessTable::new(&host.host);
+    let mut table = ProcessTable::new(&host.host, &ProcessSettings::default());
     let start = Instant::now();
     let before = settled(&mut registry);
-    registry.supervise("top", || table.sample(start));
+    table.sample(start).unwrap();
 
     // Ten seconds later.
     host.change("stat", "cpu0 5000 100 1800 40000", "cpu0 5500 100 1900 40400");
@@ -129,13 +129,13 @@ fn a_frozen_host_reads_as_the_golden_text() {
     host.change("pressure/io", "total=12500000", "total=13000000");
     host.change("300/stat", " 5000 50 ", " 5240 60 ");
     let later = start + Duration::from_secs(10);
-    registry.supervise("top", || table.sample(later));
+    table.sample(later).unwrap();
     let now = settled(&mut registry);
 
     let mut derived = Families::default();
     let earlier = Earlier { families: &before, elapsed: later - start };
     gauges::expose(&gauges::gauges(&now, Some(earlier)), &mut derived);
-    let top = table.top(TOP, now.single("node_memory_MemTotal_bytes")).unwrap();
+    let top = table.top(now.single("node_memory_MemTotal_bytes")).unwrap();
     gauges::expose_processes(&top, &mut derived);
     let text = frozen(&encoded(&[&now, &derived]));
 

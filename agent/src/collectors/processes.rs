@@ -1,0 +1,106 @@
+//! How many processes and threads there are, by state, from the pass over them that also finds the busiest.
+//!
+//! The states of single threads (`node_processes_threads_state`) are left out: they would need a file for each thread.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::collectors::cache::Cache;
+use crate::collectors::{CollectError, Collector, Outcome, PROCESSES, Pass};
+use crate::host::{Attribute, HostRoot};
+use crate::processes::SharedTable;
+use crate::snapshot::{Families, Labels};
+
+/// The limits are settings of the system, which hardly ever change.
+const PASSES_BETWEEN_LIMITS: u32 = 30;
+
+/// `[collectors.processes]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How many of the processes with most CPU time, and how many of those with most memory, are told one by one.
+    pub top: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { top: 20 }
+    }
+}
+
+/// The collector. The table is also the sampler's, which asks it for the busiest processes.
+pub(crate) struct Processes {
+    table: SharedTable,
+    /// Whether the processes are to be read in this pass: a scrape shows what the interval found.
+    due: bool,
+    limits: [Limit; 2],
+    passes: u32,
+    states: Cache<Labels>,
+}
+
+/// A limit of the kernel, as last read.
+struct Limit {
+    family: &'static str,
+    help: &'static str,
+    file: Attribute,
+    value: Option<f64>,
+}
+
+impl Processes {
+    pub(crate) fn new(host: &HostRoot, table: SharedTable) -> Self {
+        let limit = |family, help, file| Limit { family, help, file: Attribute::new(host.proc(file)), value: None };
+        let limits = [
+            limit("node_processes_max_processes", "Number of max PIDs limit", "sys/kernel/pid_max"),
+            limit("node_processes_max_threads", "Limit of threads in the system", "sys/kernel/threads-max"),
+        ];
+        Self { table, due: true, limits, passes: 0, states: Cache::default() }
+    }
+}
+
+impl Collector for Processes {
+    fn name(&self) -> &'static str {
+        PROCESSES
+    }
+
+    fn begin(&mut self, pass: Pass) {
+        self.due |= pass == Pass::Interval;
+    }
+
+    fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
+        let mut table = self.table.lock();
+        if std::mem::take(&mut self.due) {
+            if self.passes.is_multiple_of(PASSES_BETWEEN_LIMITS) {
+                for limit in &mut self.limits {
+                    // One that may not be read is missing, and no reason to show no processes.
+                    limit.value = limit.file.number().unwrap_or_default();
+                }
+            }
+            self.passes = self.passes.wrapping_add(1);
+            if let Err(error) = table.sample(Instant::now()) {
+                // A scrape tries again rather than to show nothing for an interval.
+                self.due = true;
+                return Err(error);
+            }
+        }
+        let counts = table.counts();
+        for limit in &self.limits {
+            if let Some(value) = limit.value {
+                out.gauge(limit.family, limit.help);
+                out.value(value);
+            }
+        }
+        out.gauge("node_processes_pids", "Number of PIDs");
+        out.value(counts.processes as f64);
+        out.gauge("node_processes_state", "Number of processes in each state.");
+        self.states.begin();
+        for (state, count) in counts.states() {
+            let labels = self.states.get(&[state], |letter| Labels::new([("state", letter)]));
+            out.push(labels, count as f64);
+        }
+        self.states.end();
+        out.gauge("node_processes_threads", "Allocated threads in system");
+        out.value(counts.threads as f64);
+        Ok(Outcome::Data)
+    }
+}
