@@ -193,14 +193,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn it_agrees_with_the_readers_of_linux() {
-        use crate::collectors::{CollectorSettings, linux};
+        use crate::collectors::{self, CollectorSettings};
         use crate::host::HostRoot;
         let run = |list| {
             let mut out = Families::default();
             Registry::new(list).run(Pass::Interval, &mut out);
             out
         };
-        let (by_sysinfo, own) = (run(all()), run(linux(&HostRoot::default(), &CollectorSettings::default())));
+        let (by_sysinfo, own) = (run(all()), run(collectors::all(&HostRoot::default(), &CollectorSettings::default())));
         for name in ["node_memory_MemTotal_bytes", "node_memory_SwapTotal_bytes", "node_boot_time_seconds"] {
             assert_eq!(by_sysinfo.single(name), own.single(name), "{name}");
         }
