@@ -8,7 +8,7 @@ use daemon::config::{ConfigError, Fault, Loaded, Place};
 use daemon::http::Allow;
 use daemon::log::Level;
 use daemon::mqtt::{Broker, Password};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use wire::{HostName, LabelSet};
 
 use crate::collectors::{self, CollectorSettings};
@@ -92,12 +92,15 @@ pub struct PathSection {
     pub rootfs: PathBuf,
     /// `--path.udev.data`
     pub udev_data: PathBuf,
+    /// `--collector.textfile.directory`: one or several.
+    #[serde(deserialize_with = "one_or_more")]
+    pub textfile: Vec<String>,
 }
 
 impl Default for PathSection {
     fn default() -> Self {
         let HostRoot { proc, sys, root, udev } = HostRoot::default();
-        Self { procfs: proc, sysfs: sys, rootfs: root, udev_data: udev }
+        Self { procfs: proc, sysfs: sys, rootfs: root, udev_data: udev, textfile: Vec::new() }
     }
 }
 
@@ -199,6 +202,8 @@ pub struct PathSwitches {
     pub rootfs: Option<PathBuf>,
     /// `--path.udev.data`
     pub udev_data: Option<PathBuf>,
+    /// `--collector.textfile.directory`; empty where it is not given.
+    pub textfile: Vec<String>,
 }
 
 /// The configuration as relied upon: every value checked.
@@ -337,6 +342,10 @@ impl Config {
             udev: path(&switches.udev_data, &file.path.udev_data),
         };
 
+        let mut collectors = file.collectors.clone();
+        let textfile = if switches.textfile.is_empty() { &file.path.textfile } else { &switches.textfile };
+        collectors.textfile.directories = textfile.iter().filter(|path| !path.is_empty()).cloned().collect();
+
         let mqtt = match &host {
             Some(host) if file.mqtt.enabled => {
                 let options = file.mqtt.broker().options(&format!("utilizer-agent-{host}"));
@@ -351,7 +360,7 @@ impl Config {
                 interval,
                 labels: file.labels.clone(),
                 root,
-                collectors: file.collectors.clone(),
+                collectors,
                 listen,
                 allow,
                 unix: file.serve.unix.clone().filter(|path| !path.as_os_str().is_empty()),
@@ -447,6 +456,20 @@ fn seconds_or_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A text, or a list of texts.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a directory, or a list of directories")]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+}
+
 fn with_port(listen: &str, port: u16) -> String {
     match listen.parse::<std::net::SocketAddr>() {
         Ok(mut address) => {
@@ -529,6 +552,23 @@ mod tests {
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn directories_of_text_files_are_one_or_several() {
+        let directories = |text: &str, environment: &[(&str, &str)]| {
+            load(text, environment).map(|config| config.collectors.textfile.directories)
+        };
+        assert!(directories("", &[]).unwrap().is_empty());
+        assert_eq!(directories("[path]\ntextfile = \"/a\"\n", &[]).unwrap(), ["/a"]);
+        assert_eq!(directories("[path]\ntextfile = [\"/a\", \"/b/*\"]\n", &[]).unwrap(), ["/a", "/b/*"]);
+        assert_eq!(directories("", &[("UTILIZER_AGENT__PATH__TEXTFILE", "/c")]).unwrap(), ["/c"]);
+        assert!(directories("", &[("UTILIZER_AGENT__PATH__TEXTFILE", "")]).unwrap().is_empty());
+        let error = directories("[path]\ntextfile = 7\n", &[]).unwrap_err();
+        assert!(error.contains("agent.toml:2:") && error.contains("a directory, or a list"), "{error}");
+        let switches = PathSwitches { textfile: vec!["/d".to_owned()], ..PathSwitches::default() };
+        let config = Config::load(None, &switches, &[("UTILIZER_AGENT__PATH__TEXTFILE".into(), "/c".into())]).unwrap();
+        assert_eq!(config.collectors.textfile.directories, ["/d"]);
     }
 
     #[test]

@@ -61,6 +61,9 @@ struct Switches {
     /// udev's data.
     #[arg(long = "path.udev.data", global = true, value_name = "DIR")]
     udev_data: Option<PathBuf>,
+    /// Where programs leave metrics in `*.prom` files; may be given more than once, with `*` and `?` in names.
+    #[arg(long = "collector.textfile.directory", global = true, value_name = "DIR")]
+    textfile: Vec<String>,
 }
 
 impl Switches {
@@ -70,6 +73,7 @@ impl Switches {
             sysfs: self.sysfs.clone(),
             rootfs: self.rootfs.clone(),
             udev_data: self.udev_data.clone(),
+            textfile: self.textfile.clone(),
         };
         // A variable that is not UTF-8 can't be one of ours.
         let environment: Vec<_> =

@@ -20,6 +20,8 @@ mod procstat;
 mod registry;
 mod settings;
 mod stat;
+#[doc(hidden)]
+pub mod textfile;
 mod time;
 mod uname;
 mod vmstat;
@@ -44,6 +46,11 @@ pub trait Collector: Send {
     /// each scrape is asked for here. What goes wrong is said by [`Collector::collect`].
     fn begin(&mut self, pass: Pass) {
         let _ = pass;
+    }
+
+    /// Whether it runs behind the others, because it looks at what they appended.
+    fn runs_last(&self) -> bool {
+        false
     }
 
     /// Appends what it finds to `out`. What a failed one appended is taken back by the [`Registry`].
@@ -121,6 +128,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("pressure", true),
     (PROCESSES, true),
     ("stat", true),
+    ("textfile", true),
     ("time", true),
     ("uname", true),
     ("vmstat", true),
@@ -158,6 +166,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(pressure::Pressure::new(host)),
         Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(stat::Stat::new(proc_stat)),
+        Box::new(textfile::TextFiles::new(&settings.textfile)),
         Box::new(time::Time),
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),

@@ -93,15 +93,17 @@ impl Registry {
             }
             health.beginning = begun.elapsed();
         }
-        for (collector, health) in &mut self.collectors {
-            out.section(Section::Of(health.status.name));
-            let mark = out.mark();
-            let begun = Instant::now();
-            let result = guarded(|| collector.collect(out));
-            if !matches!(result, Ok(Outcome::Data)) {
-                out.truncate(mark);
+        for last in [false, true] {
+            for (collector, health) in self.collectors.iter_mut().filter(|(one, _)| one.runs_last() == last) {
+                out.section(Section::Of(health.status.name));
+                let mark = out.mark();
+                let begun = Instant::now();
+                let result = guarded(|| collector.collect(out));
+                if !matches!(result, Ok(Outcome::Data)) {
+                    out.truncate(mark);
+                }
+                health.note(result, health.beginning + begun.elapsed());
             }
-            health.note(result, health.beginning + begun.elapsed());
         }
         self.describe(out);
     }

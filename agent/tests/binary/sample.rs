@@ -57,6 +57,21 @@ fn another_root_is_read_from_switches_before_or_behind_the_command() {
     assert!(text.contains("\nnode_load1 0.42\n"), "{text}");
 }
 
+#[test]
+fn text_files_come_from_each_directory_that_a_switch_names() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    std::fs::write(folders[0].path().join("a.prom"), "# TYPE backup_seconds gauge\nbackup_seconds 12\n").unwrap();
+    std::fs::write(folders[1].path().join("b.prom"), "broken").unwrap();
+    let [one, two] = folders.each_ref().map(|folder| folder.path().to_str().unwrap());
+    let switch = "--collector.textfile.directory";
+    let text = output(&["sample", switch, one, switch, two, NO_FILE[0], NO_FILE[1]], &[]);
+    assert!(text.contains("\n# TYPE backup_seconds gauge\nbackup_seconds 12\n"), "{text}");
+    assert!(text.contains("\nnode_textfile_scrape_error 1\n"), "{text}");
+    // An empty text is no value.
+    let text = output(&["sample", NO_FILE[0], NO_FILE[1]], &[("UTILIZER_AGENT__PATH__TEXTFILE", "")]);
+    assert!(text.contains("\nnode_textfile_scrape_error 0\n"), "{text}");
+}
+
 /// A wrong path leaves what does not depend on it, and says what failed.
 #[test]
 fn a_procfs_that_is_none_is_said() {
