@@ -1,14 +1,47 @@
-//! Prometheus' classic text format (0.0.4).
+//! Prometheus' classic text format (0.0.4) and OpenMetrics (1.0.0).
 //!
 //! Families come out sorted by name, as node_exporter's do, and those of the same name become one: a scraper wants
-//! each name once, whatever collectors it came from.
+//! each name once, whatever collectors it came from. Both formats say the same series with the same values.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 
-use crate::snapshot::{Families, Family, MetricType, Sample, Section};
+use daemon::http::media_ranges;
 
-/// `Content-Type` of what [`encode`] writes.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+use crate::snapshot::{Families, Family, Head, MetricType, Sample, Section};
+
+/// How families are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The classic text.
+    Classic,
+    /// OpenMetrics' text.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a scraper with this header `Accept` wants. The classic text is for all who do not ask for the other by name.
+    pub fn negotiated(accept: &str) -> Self {
+        let (mut open, mut classic) = (0.0_f32, None);
+        for range in media_ranges(accept) {
+            match (range.kind, range.parameter("version")) {
+                ("application/openmetrics-text", None | Some("1.0.0")) => open = open.max(range.quality),
+                ("text/plain", None | Some("0.0.4")) => classic = Some(range.quality),
+                ("text/*" | "*/*", _) => classic = classic.or(Some(range.quality)),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= classic.unwrap_or_default() { Self::OpenMetrics } else { Self::Classic }
+    }
+
+    /// `Content-Type` of what is written.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// Which families are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,60 +72,154 @@ impl Choice<'_> {
     }
 }
 
-/// Writes all families of all `parts` into `out`, which is emptied first. Where families of one name differ in help or
-/// type, the first of them in the order of the parts decides.
+/// Writes all families of all `parts` as classic text into `out`, which is emptied first. Where families of one name
+/// differ in help or type, the first of them in the order of the parts decides.
 pub fn encode(parts: &[&Families], out: &mut Vec<u8>) {
-    encode_chosen(parts, Choice::All, out);
+    encode_as(Format::Classic, Choice::All, parts, out);
 }
 
-/// As [`encode`], but not all.
-pub fn encode_chosen(parts: &[&Families], choice: Choice<'_>, out: &mut Vec<u8>) {
+/// As [`encode`], in another format, or not all.
+pub fn encode_as(format: Format, choice: Choice<'_>, parts: &[&Families], out: &mut Vec<u8>) {
     out.clear();
     let mut families: Vec<Family<'_>> =
         parts.iter().flat_map(|part| part.iter()).filter(|family| choice.has_family(family)).collect();
     families.sort_by(|a, b| a.head.name.cmp(&b.head.name));
     for group in families.chunk_by(|a, b| a.head.name == b.head.name) {
         let head = group[0].head;
+        let (name, kind) = match format {
+            Format::Classic => (&*head.name, classic_type(head.kind)),
+            Format::OpenMetrics => open_metrics_head(group, &families),
+        };
         out.extend_from_slice(b"# HELP ");
-        out.extend_from_slice(head.name.as_bytes());
+        out.extend_from_slice(name.as_bytes());
         out.push(b' ');
-        escape(&head.help, false, out);
+        escape(&head.help, format == Format::OpenMetrics, out);
         out.extend_from_slice(b"\n# TYPE ");
-        out.extend_from_slice(head.name.as_bytes());
-        out.extend_from_slice(match head.kind {
-            MetricType::Counter => b" counter\n".as_slice(),
-            MetricType::Gauge => b" gauge\n",
-            MetricType::Untyped => b" untyped\n",
-            MetricType::Histogram => b" histogram\n",
-            MetricType::Summary => b" summary\n",
-        });
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(kind.as_bytes());
+        out.push(b'\n');
         let samples = group.iter().flat_map(|family| {
             let chosen = family.samples.iter().filter(|sample| choice.has(family.section, sample));
-            chosen.map(|sample| (family.head.suffix, sample))
+            chosen.map(|sample| (family.head, sample))
         });
-        for (suffix, sample) in samples {
-            out.extend_from_slice(head.name.as_bytes());
-            out.extend_from_slice(suffix.as_bytes());
-            let mut before = b'{';
-            for (name, value) in sample.labels.iter() {
-                out.push(before);
-                before = b',';
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"=\"");
-                escape(value, true, out);
-                out.push(b'"');
+        match head.kind {
+            MetricType::Histogram | MetricType::Summary => {
+                together(samples).into_iter().for_each(|(head, sample)| line(format, head, sample, out));
             }
-            if before == b',' {
-                out.push(b'}');
-            }
-            out.push(b' ');
-            number(sample.value, out);
-            out.push(b'\n');
+            _ => samples.for_each(|(head, sample)| line(format, head, sample, out)),
         }
+    }
+    if format == Format::OpenMetrics {
+        out.extend_from_slice(b"# EOF\n");
     }
 }
 
-/// Backslashes and newlines are escaped everywhere, quotes in label values only.
+fn classic_type(kind: MetricType) -> &'static str {
+    match kind {
+        MetricType::Counter => "counter",
+        MetricType::Gauge => "gauge",
+        MetricType::Untyped => "untyped",
+        MetricType::Histogram => "histogram",
+        MetricType::Summary => "summary",
+    }
+}
+
+/// Name and type of families of one name among `all`, which are sorted. In OpenMetrics a family of counters is named
+/// without the `_total` that its samples end in, and a counter neither falls below 0 nor is NaN. What can't be a counter
+/// there, because its name or its values are not a counter's or because another family has the name already, is of
+/// unknown type: its samples stay what they are.
+fn open_metrics_head<'a>(group: &[Family<'a>], all: &[Family<'_>]) -> (&'a str, &'static str) {
+    let head = group[0].head;
+    match head.kind {
+        MetricType::Counter => {
+            let taken = |name: &str| all.binary_search_by(|family| (*family.head.name).cmp(name)).is_ok();
+            let counts = || group.iter().all(|family| family.samples.iter().all(|sample| sample.value >= 0.0));
+            match head.name.strip_suffix("_total") {
+                Some(name) if !taken(name) && counts() => (name, "counter"),
+                _ => (&head.name, "unknown"),
+            }
+        }
+        MetricType::Untyped => (&head.name, "unknown"),
+        kind => (&head.name, classic_type(kind)),
+    }
+}
+
+/// The labels that tell apart the parts of one histogram or summary.
+fn is_part(label: &str) -> bool {
+    matches!(label, "le" | "quantile")
+}
+
+/// What belongs to one histogram or summary stands together, in the order of the first of each. (Families hold all
+/// buckets, then all sums.)
+fn together<'a>(samples: impl Iterator<Item = (&'a Head, &'a Sample)>) -> Vec<(&'a Head, &'a Sample)> {
+    let mut first: HashMap<Vec<(&str, &str)>, usize> = HashMap::new();
+    let mut all: Vec<_> = samples
+        .map(|(head, sample)| {
+            let next = first.len();
+            let whose = sample.labels.iter().filter(|(name, _)| !is_part(name)).collect();
+            (*first.entry(whose).or_insert(next), head, sample)
+        })
+        .collect();
+    // A stable sort: within one, the order stays.
+    all.sort_by_key(|(whose, ..)| *whose);
+    all.into_iter().map(|(_, head, sample)| (head, sample)).collect()
+}
+
+fn line(format: Format, head: &Head, sample: &Sample, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.name.as_bytes());
+    out.extend_from_slice(head.suffix.as_bytes());
+    let mut before = b'{';
+    for (name, value) in sample.labels.iter() {
+        out.push(before);
+        before = b',';
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        match value.parse::<f64>() {
+            // OpenMetrics has one spelling for these numbers.
+            Ok(bound) if format == Format::OpenMetrics && is_part(name) && is_histogram_or_summary(head.kind) => {
+                canonical(bound, out);
+            }
+            _ => escape(value, true, out),
+        }
+        out.push(b'"');
+    }
+    if before == b',' {
+        out.push(b'}');
+    }
+    out.push(b' ');
+    number(sample.value, out);
+    out.push(b'\n');
+}
+
+fn is_histogram_or_summary(kind: MetricType) -> bool {
+    matches!(kind, MetricType::Histogram | MetricType::Summary)
+}
+
+/// A bound of a bucket or a quantile as OpenMetrics writes it: with a point or an exponent, as in `1.0` and `1e+06`.
+fn canonical(bound: f64, out: &mut Vec<u8>) {
+    let written = match bound.abs() {
+        _ if !bound.is_finite() => {
+            number(bound, out);
+            Ok(())
+        }
+        // Rust writes the exponent without sign and zero.
+        1e6.. => {
+            let text = format!("{bound:e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            write!(out, "{digits}e+{exponent:0>2}")
+        }
+        small if small < 1e-4 && small > 0.0 => {
+            let text = format!("{bound:e}");
+            let (digits, exponent) = text.split_once("e-").unwrap_or((&text, "0"));
+            write!(out, "{digits}e-{exponent:0>2}")
+        }
+        _ => write!(out, "{bound:?}"),
+    };
+    debug_assert!(written.is_ok(), "BUG: a Vec takes all that is written");
+}
+
+/// Backslashes and newlines are escaped everywhere, quotes in label values, and in OpenMetrics' help.
 fn escape(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"')) {
@@ -254,12 +381,123 @@ mod tests {
         }
         let chosen = |names: &[&'static str]| {
             let mut out = Vec::new();
-            encode_chosen(&[&all], Choice::Only(names), &mut out);
+            encode_as(Format::Classic, Choice::Only(names), &[&all], &mut out);
             let text = String::from_utf8(out).unwrap();
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(chosen(&["stat"]), ["process_x 1", "stat 1", "success{collector=\"stat\"} 1"]);
         assert_eq!(chosen(&["cpu", "stat"]).len(), 5);
         assert_eq!(chosen(&[]), ["process_x 1"]);
+    }
+
+    fn open(parts: &[&Families]) -> String {
+        let mut out = Vec::new();
+        encode_as(Format::OpenMetrics, Choice::All, parts, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn scrapers_get_the_format_that_they_ask_for() {
+        let prometheus2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                           text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let prometheus3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                           application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;\
+                           escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for accept in [prometheus2, prometheus3, "application/openmetrics-text", "*/*, application/openmetrics-text"] {
+            assert_eq!(Format::negotiated(accept), Format::OpenMetrics, "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/html,application/xhtml+xml,*/*;q=0.8",
+            "application/json",
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0.3,text/plain;q=0.5",
+            "application/openmetrics-text;q=x",
+        ] {
+            assert_eq!(Format::negotiated(accept), Format::Classic, "{accept}");
+        }
+    }
+
+    #[test]
+    fn open_metrics_names_counters_without_total_and_what_is_none_unknown() {
+        let mut all = Families::default();
+        all.counter("a_total", "A \"quoted\" \\ help.");
+        all.value(1.0);
+        all.counter("b", "No suffix.");
+        all.value(2.0);
+        all.gauge("c", "Has the name.");
+        all.value(3.0);
+        all.counter("c_total", "Would have it too.");
+        all.value(4.0);
+        all.counter("d_total", "Negative.");
+        all.value(-5.0);
+        all.family("e", "Untyped.", MetricType::Untyped);
+        all.push(&Labels::new([("x", "1.50"), ("le", "1")]), f64::NAN);
+        assert_eq!(
+            open(&[&all]),
+            "# HELP a A \\\"quoted\\\" \\\\ help.\n# TYPE a counter\na_total 1\n\
+             # HELP b No suffix.\n# TYPE b unknown\nb 2\n\
+             # HELP c Has the name.\n# TYPE c gauge\nc 3\n\
+             # HELP c_total Would have it too.\n# TYPE c_total unknown\nc_total 4\n\
+             # HELP d_total Negative.\n# TYPE d_total unknown\nd_total -5\n\
+             # HELP e Untyped.\n# TYPE e unknown\ne{x=\"1.50\",le=\"1\"} NaN\n# EOF\n"
+        );
+        assert_eq!(open(&[]), "# EOF\n");
+    }
+
+    #[test]
+    fn a_histograms_parts_stand_together() {
+        let mut all = Families::default();
+        let labels = |x, le| Labels::new([("x", x), ("le", le)]);
+        all.part("h", "_bucket", "H.", MetricType::Histogram);
+        for (x, le) in [("a", "0.5"), ("a", "+Inf"), ("b", "1"), ("b", "2500000"), ("b", "+Inf")] {
+            all.push(&labels(x, le), 1.0);
+        }
+        for suffix in ["_sum", "_count"] {
+            all.part("h", suffix, "H.", MetricType::Histogram);
+            for x in ["a", "b"] {
+                all.push(&Labels::new([("x", x)]), 1.0);
+            }
+        }
+        let text = open(&[&all]);
+        let series: Vec<_> = text.lines().filter_map(|line| line.strip_suffix(" 1")).collect();
+        assert_eq!(
+            series,
+            [
+                r#"h_bucket{x="a",le="0.5"}"#,
+                r#"h_bucket{x="a",le="+Inf"}"#,
+                r#"h_sum{x="a"}"#,
+                r#"h_count{x="a"}"#,
+                r#"h_bucket{x="b",le="1.0"}"#,
+                r#"h_bucket{x="b",le="2.5e+06"}"#,
+                r#"h_bucket{x="b",le="+Inf"}"#,
+                r#"h_sum{x="b"}"#,
+                r#"h_count{x="b"}"#,
+            ]
+        );
+        assert_eq!(text.matches("# TYPE h histogram").count(), 1);
+        let classic = encoded(&[&all]);
+        assert!(classic.contains("le=\"2500000\"}"), "{classic}");
+    }
+
+    #[test]
+    fn bounds_have_one_spelling() {
+        for (bound, text) in [
+            (1.0, "1.0"),
+            (0.25, "0.25"),
+            (0.0, "0.0"),
+            (100_000.0, "100000.0"),
+            (1e6, "1e+06"),
+            (1.5e10, "1.5e+10"),
+            (1e-5, "1e-05"),
+            (-1.0, "-1.0"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = Vec::new();
+            canonical(bound, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
     }
 }

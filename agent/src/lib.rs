@@ -14,6 +14,7 @@ pub mod host;
 pub mod inventory;
 pub mod message;
 pub mod outbox;
+pub mod own_process;
 pub mod pattern;
 pub mod processes;
 pub mod publisher;

@@ -1,20 +1,24 @@
 //! The agent's HTTP server: `/metrics`, health, the landing page, pushes.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use daemon::http::{Handler, Method, Request, Response, StatusCode, content, header, method_not_allowed, pairs, text};
+use bytes::Bytes;
+use daemon::http::{
+    Gzip, Handler, Method, Request, Response, StatusCode, accepts_gzip, content, gzipped, header, method_not_allowed,
+    pairs, text,
+};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use wire::{Kind, Timestamp};
 
 use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
-use crate::exposition::{self, Choice};
+use crate::exposition::{self, Choice, Format};
 use crate::gauges;
-use crate::host::HostRoot;
 use crate::outbox::{MAX_BYTES, PutError};
+use crate::own_process::OwnProcess;
 use crate::publisher::{Link, Post};
 use crate::push::{BodyFault, logs, pipeline};
 use crate::sampler::{Handle, Reading};
@@ -30,16 +34,56 @@ const LARGE_BODIES: usize = 4;
 /// How long a large body waits for its turn.
 const TURN_TIME: Duration = Duration::from_secs(10);
 
+/// A page of metrics seldom has more. What a larger one needed is given back after it.
+const KEPT_TEXT: usize = 1 << 20;
+
 /// Everything that an answer is made of.
 pub struct Server {
     sampler: Handle,
     config: watch::Receiver<Arc<Config>>,
     /// `None` where `mqtt.enabled` is false.
     publishing: Option<Publishing>,
-    root: HostRoot,
+    scrapes: Mutex<Scrapes>,
+    in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
     push_refused: [AtomicU64; 2],
     large_bodies: Semaphore,
+}
+
+/// The codes that `/metrics` answers with, under which node_exporter counts its answers.
+const ANSWERS: [(StatusCode, &str); 3] =
+    [(StatusCode::OK, "200"), (StatusCode::INTERNAL_SERVER_ERROR, "500"), (StatusCode::SERVICE_UNAVAILABLE, "503")];
+
+/// What scrapes share: buffers, and counters about them.
+struct Scrapes {
+    own: OwnProcess,
+    text: Vec<u8>,
+    gzip: Gzip,
+    answers: [u64; ANSWERS.len()],
+}
+
+impl Scrapes {
+    fn count(&mut self, code: StatusCode) {
+        if let Some(at) = ANSWERS.iter().position(|(counted, _)| *counted == code) {
+            self.answers[at] += 1;
+        }
+    }
+}
+
+/// One more in flight, for as long as it lives: a scraper may hang up in the middle.
+struct InFlight<'a>(&'a AtomicU64);
+
+impl<'a> InFlight<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The way to the broker.
@@ -89,12 +133,14 @@ impl Handler for Server {
 impl Server {
     /// Over the parts of a running agent.
     pub fn new(sampler: Handle, config: watch::Receiver<Arc<Config>>, publishing: Option<Publishing>) -> Self {
-        let root = config.borrow().root.clone();
+        let own = OwnProcess::new(&config.borrow().root);
+        let scrapes = Scrapes { own, text: Vec::new(), gzip: Gzip::default(), answers: [0; ANSWERS.len()] };
         Self {
             sampler,
             config,
             publishing,
-            root,
+            scrapes: Mutex::new(scrapes),
+            in_flight: AtomicU64::new(0),
             pushed: Default::default(),
             push_refused: Default::default(),
             large_bodies: Semaphore::new(LARGE_BODIES),
@@ -106,9 +152,16 @@ impl Server {
             Ok(chosen) => chosen,
             Err(why) => return text(StatusCode::BAD_REQUEST, why),
         };
-        let snapshot = match self.sampler.scrape().await {
+        let _in_flight = InFlight::new(&self.in_flight);
+        let snapshot = self.sampler.scrape().await;
+        let mut scrapes = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let scrapes = &mut *scrapes;
+        let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
-            Err(error) => return text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Err(error) => {
+                scrapes.count(StatusCode::SERVICE_UNAVAILABLE);
+                return text(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+            }
         };
         let mut derived = Families::default();
         if let Some(reading) = self.sampler.latest() {
@@ -117,17 +170,51 @@ impl Server {
             gauges::expose_processes(reading.processes.as_deref().unwrap_or_default(), &mut derived);
             self.describe(&reading, &mut derived);
         }
-        let mut body = Vec::with_capacity(64 << 10);
+        self.describe_exporter(scrapes, &mut derived);
+        scrapes.count(StatusCode::OK);
+
+        let wish = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let format = Format::negotiated(wish(header::ACCEPT));
         let choice = chosen.as_deref().map_or(Choice::All, Choice::Only);
-        exposition::encode_chosen(&[&snapshot.families, &derived], choice, &mut body);
-        content(StatusCode::OK, exposition::CONTENT_TYPE, body)
+        exposition::encode_as(format, choice, &[&snapshot.families, &derived], &mut scrapes.text);
+        let gzip = accepts_gzip(wish(header::ACCEPT_ENCODING)).then(|| scrapes.gzip.compress(&scrapes.text)).flatten();
+        let mut response = match gzip {
+            Some(body) => gzipped(content(StatusCode::OK, format.content_type(), body)),
+            None => content(StatusCode::OK, format.content_type(), Bytes::copy_from_slice(&scrapes.text)),
+        };
+        scrapes.text.clear();
+        scrapes.text.shrink_to(KEPT_TEXT);
+        response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept, accept-encoding"));
+        response
+    }
+
+    /// What node_exporter tells of itself whatever a scrape asks for. Dashboards find hosts and restarts by it.
+    fn describe_exporter(&self, scrapes: &mut Scrapes, out: &mut Families) {
+        out.section(Section::Exporter);
+        out.gauge(
+            "node_exporter_build_info",
+            "Always 1. Who answers in node_exporter's place: the label version names utilizer-agent.",
+        );
+        out.push(
+            &Labels::new([
+                ("goarch", architecture()),
+                ("goos", std::env::consts::OS),
+                ("version", concat!("utilizer-agent/", env!("CARGO_PKG_VERSION"))),
+            ]),
+            1.0,
+        );
+        scrapes.own.describe(out);
+        out.counter("promhttp_metric_handler_requests_total", "Total number of scrapes by HTTP status code.");
+        for ((_, code), count) in ANSWERS.iter().zip(scrapes.answers) {
+            out.push(&Labels::new([("code", code)]), count as f64);
+        }
+        out.gauge("promhttp_metric_handler_requests_in_flight", "Current number of scrapes being served.");
+        out.value(self.in_flight.load(Ordering::Relaxed) as f64);
     }
 
     /// The agent about itself.
     fn describe(&self, reading: &Reading, out: &mut Families) {
         let config = self.config.borrow().clone();
-        out.section(Section::Exporter);
-        own_process(&self.root, out);
         out.section(Section::Own);
         out.gauge("utilizer_build_info", "Always 1; the label says which version runs.");
         out.push(&Labels::new([("version", crate::VERSION)]), 1.0);
@@ -350,17 +437,12 @@ fn busy(why: String) -> Response {
     response
 }
 
-/// The agent's own process, under the names that Prometheus' client libraries give.
-fn own_process(root: &HostRoot, out: &mut Families) {
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    out.counter("process_cpu_seconds_total", "CPU time of the agent.");
-    out.value(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9);
-    let pages = std::fs::read_to_string(root.proc("self/statm"))
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<f64>().ok());
-    if let Some(pages) = pages {
-        out.gauge("process_resident_memory_bytes", "Resident memory of the agent.");
-        out.value(pages * rustix::param::page_size() as f64);
+/// The machine's architecture by the name that Go has for it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -4,6 +4,8 @@
 //! ask at all is decided per connection by [`Allow`].
 
 mod allow;
+mod gzip;
+mod negotiate;
 mod query;
 mod server;
 
@@ -17,7 +19,9 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 pub use allow::{Allow, AllowError};
+pub use gzip::{Gzip, gzipped};
 pub use hyper::{Method, StatusCode, header};
+pub use negotiate::{MediaRange, accepts_gzip, media_ranges};
 pub use query::pairs;
 pub use server::{BindError, Handler, Listener, bind, bind_unix, serve};
 
