@@ -7,7 +7,9 @@
 
 mod cache;
 mod cpu;
+mod devices;
 mod diskstats;
+mod dmi;
 mod filesystem;
 mod loadavg;
 mod meminfo;
@@ -17,14 +19,17 @@ mod portable;
 mod pressure;
 mod processes;
 mod procstat;
+mod rapl;
 mod registry;
 mod settings;
 mod stat;
 #[doc(hidden)]
 pub mod textfile;
+mod thermal_zone;
 mod time;
 mod uname;
 mod vmstat;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -121,17 +126,21 @@ pub const PROCESSES: &str = "processes";
 pub const CATALOGUE: &[(&str, bool)] = &[
     ("cpu", true),
     ("diskstats", true),
+    ("dmi", true),
     ("filesystem", true),
     ("loadavg", true),
     ("meminfo", true),
     ("netdev", true),
     ("pressure", true),
     (PROCESSES, true),
+    ("rapl", true),
     ("stat", true),
     ("textfile", true),
+    ("thermal_zone", true),
     ("time", true),
     ("uname", true),
     ("vmstat", true),
+    ("watchdog", true),
 ];
 
 /// The names in [`CATALOGUE`].
@@ -159,17 +168,21 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
     let list: Vec<Box<dyn Collector>> = vec![
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
+        Box::new(dmi::Dmi::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netdev::NetDev::new(host)),
         Box::new(pressure::Pressure::new(host)),
         Box::new(processes::Processes::new(host, processes.clone())),
+        Box::new(rapl::Rapl::new(host, &settings.rapl)),
         Box::new(stat::Stat::new(proc_stat)),
         Box::new(textfile::TextFiles::new(&settings.textfile)),
+        Box::new(thermal_zone::ThermalZone::new(host)),
         Box::new(time::Time),
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
+        Box::new(watchdog::Watchdogs::new(host)),
     ];
     debug_assert!(list.iter().map(|c| c.name()).eq(names()), "BUG: CATALOGUE and linux() differ");
     list
