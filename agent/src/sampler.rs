@@ -96,7 +96,7 @@ impl Sampler {
     /// Reads everything and derives the gauges from this pass and the one before.
     pub fn interval(&mut self, interval: Duration) -> Arc<Reading> {
         let (time, at) = (Timestamp::from(SystemTime::now()), Instant::now());
-        let mut families = Families::default();
+        let mut families = self.empty();
         self.registry.run(Pass::Interval, &mut families);
         let earlier = self
             .previous
@@ -122,6 +122,13 @@ impl Sampler {
         reading
     }
 
+    /// Families to fill, with room for what the interval before found.
+    fn empty(&self) -> Families {
+        self.previous
+            .as_ref()
+            .map_or_else(Families::default, |previous| Families::sized_as(&previous.snapshot.families))
+    }
+
     /// Goes on with other settings.
     fn configure(&mut self, root: &HostRoot, settings: &CollectorSettings) {
         // A table that goes on keeps what it knows of the pass before.
@@ -136,7 +143,7 @@ impl Sampler {
     /// Reads what a scrape must see fresh.
     pub fn scrape(&mut self) -> Snapshot {
         let time = Timestamp::from(SystemTime::now());
-        let mut families = Families::default();
+        let mut families = self.empty();
         self.registry.run(Pass::Scrape, &mut families);
         Snapshot { time, families }
     }

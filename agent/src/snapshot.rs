@@ -118,6 +118,15 @@ pub struct Families {
 }
 
 impl Families {
+    /// Empty, with room for as much as `other` holds and some more: what a pass finds is what the one before found.
+    pub fn sized_as(other: &Self) -> Self {
+        fn room<T>(other: &[T]) -> Vec<T> {
+            const MORE: usize = 16;
+            Vec::with_capacity(other.len() + MORE)
+        }
+        Self { heads: room(&other.heads), samples: room(&other.samples), sections: room(&other.sections) }
+    }
+
     /// Says whose the families are that come from here on.
     pub fn section(&mut self, section: Section) {
         self.sections.push((section, self.heads.len()));
