@@ -5,8 +5,9 @@ CARGO ?= cargo
 ARGS ?=
 # For `check-portable`: which systems.
 PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
-# For `bench`: how long.
+# For `bench`: how long, and how many processes are started beside the machine's own for the second half.
 SECONDS ?= 60
+SLEEPERS ?= 500
 
 # The ClickHouse engine for tests lives in a Python environment of its own.
 export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
@@ -30,10 +31,11 @@ test: deps ## Install what tests need, build the binaries, run every test.
 	$(CARGO) build --workspace --all-features --bins
 	$(CARGO) test --workspace --all-features
 
-bench: ## Measure the agent beside node_exporter, and one pass over this host; BENCHMARKS.md has the figures.
+bench: ## Measure the agent beside its peers, and one pass over this host; BENCHMARKS.md has the figures.
 	$(CARGO) build --release --package utilizer-agent --bins --examples
-	tools/bench-agent.py $(SECONDS)
+	tools/bench-agent.py $(SECONDS) $(SLEEPERS)
 	$(CARGO) run --release --package utilizer-agent --example pass
+	$(CARGO) run --release --package utilizer-agent --example pass 2000 0 all
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release
