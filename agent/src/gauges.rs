@@ -56,6 +56,12 @@ definitions! {
     DISK_WRITE = "disk_write_bytes_per_second", "Bytes written to the device over the last interval.";
     NETWORK_RECEIVE = "network_receive_bytes_per_second", "Bytes received over the last interval, without lo.";
     NETWORK_TRANSMIT = "network_transmit_bytes_per_second", "Bytes sent over the last interval, without lo.";
+    GPU_LOAD = "gpu_load", "Share of the driver's last sample period in which the GPU was busy.";
+    GPU_MEMORY_USED = "gpu_memory_used_bytes", "Memory of the GPU in use, to a mebibyte.";
+    GPU_MEMORY_TOTAL = "gpu_memory_total_bytes", "Memory of the GPU, to a mebibyte.";
+    GPU_MEMORY_PERCENT = "gpu_memory_percent", "Share of the GPU's memory in use.";
+    GPU_TEMPERATURE = "gpu_temperature_celsius", "Temperature of the GPU.";
+    GPU_POWER = "gpu_power_watts", "Power that the GPU draws.";
     PRESSURE_CPU = "pressure_cpu_waiting_percent", "Share of the last interval in which some task waited for a CPU.";
     PRESSURE_IO = "pressure_io_waiting_percent", "Share of the last interval in which some task waited for I/O.";
     PRESSURE_MEMORY = "pressure_memory_waiting_percent",
@@ -73,6 +79,7 @@ pub fn gauges(now: &Families, earlier: Option<Earlier<'_>>) -> Vec<Gauge> {
     memory(now, &mut out);
     out.one(LOAD1, now.single("node_load1"));
     disk_percent(now, &mut out);
+    gpus(now, &mut out);
     if let Some(earlier) = earlier {
         out.rates(DISK_READ, now, earlier, "node_disk_read_bytes_total");
         out.rates(DISK_WRITE, now, earlier, "node_disk_written_bytes_total");
@@ -202,6 +209,35 @@ fn disk_percent(now: &Families, out: &mut Gauges) {
     }
 }
 
+const MEBIBYTE: f64 = 1_048_576.0;
+
+/// Of each GPU as a whole; MIG instances have families, and no gauges.
+fn gpus(now: &Families, out: &mut Gauges) {
+    let utilization = now.samples("DCGM_FI_DEV_GPU_UTIL");
+    let used = now.samples("DCGM_FI_DEV_FB_USED");
+    let total = now.samples("DCGM_FI_DEV_FB_TOTAL");
+    let temperature = now.samples("DCGM_FI_DEV_GPU_TEMP");
+    let power = now.samples("DCGM_FI_DEV_POWER_USAGE");
+    for (index, gpu) in now.samples("utilizer_gpu_up").iter().enumerate() {
+        let of = |samples| counterpart(samples, index, gpu);
+        let label = |name| gpu.labels.get(name).unwrap_or_default();
+        let labels = Labels::new([("gpu", label("gpu")), ("name", label("modelName")), ("uuid", label("UUID"))]);
+        let mut push = |name, value: Option<f64>| {
+            if let Some(value) = value {
+                out.push(name, labels.clone(), value);
+            }
+        };
+        let (used, total) = (of(used), of(total));
+        push(GPU_LOAD, of(utilization));
+        push(GPU_MEMORY_USED, used.map(|used| used * MEBIBYTE));
+        push(GPU_MEMORY_TOTAL, total.map(|total| total * MEBIBYTE));
+        // A GPU without memory of its own has no share: 0/0 is kept out by push.
+        push(GPU_MEMORY_PERCENT, used.zip(total).map(|(used, total)| used / total * 100.0));
+        push(GPU_TEMPERATURE, of(temperature));
+        push(GPU_POWER, of(power));
+    }
+}
+
 /// Percent of the interval that a counter of seconds grew by.
 fn share_of_time(now: &Families, earlier: Earlier<'_>, family: &str) -> Option<f64> {
     let grown = now.single(family)? - earlier.families.single(family)?;
@@ -292,6 +328,39 @@ mod tests {
         let first = found.next()?;
         assert!(found.next().is_none(), "{name} twice");
         Some(first.value)
+    }
+
+    #[test]
+    fn a_gpus_gauges_are_those_that_it_tells() {
+        let (a, b) = (
+            [("gpu", "0"), ("UUID", "GPU-a"), ("modelName", "A")],
+            [("gpu", "1"), ("UUID", "GPU-b"), ("modelName", "B")],
+        );
+        let part = [&a[..], &[("GPU_I_PROFILE", "1g.10gb"), ("GPU_I_ID", "7")]].concat();
+        let now = families(&[
+            ("DCGM_FI_DEV_GPU_TEMP", &b, 61.0),
+            ("DCGM_FI_DEV_GPU_UTIL", &b, 93.0),
+            ("DCGM_FI_DEV_FB_TOTAL", &a, 4096.0),
+            ("DCGM_FI_DEV_FB_TOTAL", &part, 1024.0),
+            ("DCGM_FI_DEV_FB_USED", &a, 1024.0),
+            ("DCGM_FI_DEV_FB_USED", &part, 1000.0),
+            ("utilizer_gpu_up", &a, 1.0),
+            ("utilizer_gpu_up", &b, 1.0),
+        ]);
+        let gauges = gauges(&now, None);
+        let found: Vec<_> =
+            gauges.iter().map(|gauge| (gauge.name, gauge.labels.get("gpu").unwrap(), gauge.value)).collect();
+        assert_eq!(
+            found,
+            [
+                (GPU_MEMORY_USED, "0", 1024.0 * MEBIBYTE),
+                (GPU_MEMORY_TOTAL, "0", 4096.0 * MEBIBYTE),
+                (GPU_MEMORY_PERCENT, "0", 25.0),
+                (GPU_LOAD, "1", 93.0),
+                (GPU_TEMPERATURE, "1", 61.0),
+            ]
+        );
+        assert_eq!((gauges[3].labels.get("name"), gauges[3].labels.get("uuid")), (Some("B"), Some("GPU-b")));
     }
 
     #[test]

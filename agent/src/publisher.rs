@@ -14,6 +14,7 @@ use wire::messages::{HostState, Inventory, LossReason, Status};
 use wire::{Body, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
 use crate::config::Config;
+use crate::inventory;
 use crate::message;
 use crate::outbox::{Outbox, Outgoing, PutError};
 use crate::sampler::Reading;
@@ -149,6 +150,7 @@ impl Publisher {
 
     fn take_reading(&mut self) {
         let Some(reading) = self.readings.borrow_and_update().clone() else { return };
+        self.status_due |= inventory::add_gpus(&mut self.inventory.gpus, &reading.gauges);
         if reading.first {
             return;
         }

@@ -12,6 +12,9 @@ use crate::sampler::Sampler;
 use crate::snapshot::Families;
 use crate::{exposition, gauges};
 
+/// For sources that the interval passes of a running agent do not wait for. Drivers may have to wake a GPU first.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How a sample is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -31,7 +34,9 @@ struct Sample<'a> {
 
 /// Makes one pass and encodes it. Values that need two passes (`cpu_percent`, rates, processes) are not in it.
 pub fn run(config: &Config, format: Format) -> Vec<u8> {
-    let reading = Sampler::new(&config.root, &config.collectors).interval(Duration::ZERO);
+    let mut sampler = Sampler::new(&config.root, &config.collectors);
+    sampler.settle(PATIENCE);
+    let reading = sampler.interval(Duration::ZERO);
     match format {
         Format::Prometheus => {
             let mut derived = Families::default();

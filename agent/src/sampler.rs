@@ -93,6 +93,11 @@ impl Sampler {
         Self { registry: registry(root, settings, &processes), processes, previous: None, cost: Cost::default() }
     }
 
+    /// Waits until slow sources have answers, at the latest so long: for a single pass.
+    pub fn settle(&mut self, within: Duration) {
+        self.registry.settle(Instant::now() + within);
+    }
+
     /// Reads everything and derives the gauges from this pass and the one before.
     pub fn interval(&mut self, interval: Duration) -> Arc<Reading> {
         let (time, at) = (Timestamp::from(SystemTime::now()), Instant::now());

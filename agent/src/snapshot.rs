@@ -171,6 +171,13 @@ impl Families {
         NONE.with(|none| self.push(none, value));
     }
 
+    /// Adds all families of `other`, as part of the section begun last.
+    pub fn append(&mut self, other: &Families) {
+        let before = self.samples.len();
+        self.heads.extend(other.heads.iter().map(|(head, start)| (head.clone(), before + start)));
+        self.samples.extend_from_slice(&other.samples);
+    }
+
     /// How far it is filled: give it to [`Families::truncate`] to undo what came after.
     pub fn mark(&self) -> Mark {
         Mark { heads: self.heads.len(), samples: self.samples.len(), sections: self.sections.len() }

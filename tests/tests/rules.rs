@@ -41,6 +41,7 @@ const MQTT_LIBRARIES: &[&str] = &["mqtt5", "rumqttc", "rumqttc-v5-next"];
 /// What the project is committed to build on: each has a user of its own, or is a dependency for show.
 const FOUNDATIONS: &[&str] = &[
     "hyper",
+    "nvml-wrapper",
     "prometheus-client",
     // The maintained branch of rumqttc: docs/decisions/0002-mqtt-client.md.
     "rumqttc-v5-next",

@@ -11,6 +11,7 @@ mod devices;
 mod diskstats;
 mod dmi;
 mod filesystem;
+mod gpu;
 mod loadavg;
 mod meminfo;
 mod names;
@@ -33,6 +34,7 @@ mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 pub use processes::Settings as ProcessSettings;
 pub use registry::{Registry, State, Status};
@@ -56,6 +58,11 @@ pub trait Collector: Send {
     /// Whether it runs behind the others, because it looks at what they appended.
     fn runs_last(&self) -> bool {
         false
+    }
+
+    /// Waits for answers to what [`Collector::begin`] asked, at the latest `until`: where no later pass can show them.
+    fn settle(&mut self, until: Instant) {
+        let _ = until;
     }
 
     /// Appends what it finds to `out`. What a failed one appended is taken back by the [`Registry`].
@@ -128,6 +135,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("diskstats", true),
     ("dmi", true),
     ("filesystem", true),
+    ("gpu", true),
     ("loadavg", true),
     ("meminfo", true),
     ("netdev", true),
@@ -170,6 +178,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(dmi::Dmi::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
+        Box::new(gpu::Gpu::new(host, &settings.gpu)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netdev::NetDev::new(host)),

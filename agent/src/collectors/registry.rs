@@ -83,6 +83,17 @@ impl Registry {
         Self { collectors: collectors.into_iter().map(with_health).collect() }
     }
 
+    /// Lets collectors that ask others begin, and waits until they have answers, at the latest `until`.
+    pub fn settle(&mut self, until: Instant) {
+        for (collector, _) in &mut self.collectors {
+            // What panics here does so again in the pass, which tells it.
+            let _ = catch_unwind(AssertUnwindSafe(|| collector.begin(Pass::Interval)));
+        }
+        for (collector, _) in &mut self.collectors {
+            let _ = catch_unwind(AssertUnwindSafe(|| collector.settle(until)));
+        }
+    }
+
     /// Runs every collector and appends its families to `out`, then the families about the collectors themselves.
     pub fn run(&mut self, pass: Pass, out: &mut Families) {
         for (collector, health) in &mut self.collectors {
