@@ -56,6 +56,12 @@ const FOUNDATIONS: &[&str] = &[
 /// Lines of the agent that spell `/proc` or `/sys` and open nothing: file, a part of the line, why it has to be so.
 const SPELLED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("agent/src/collectors/vmstat.rs", "/proc/vmstat information field", "node_exporter's help text, word for word"),
+    ("agent/src/collectors/nvme.rs", "/sys/class/nvme/<device>", "node_exporter's help texts, word for word"),
+    (
+        "agent/src/collectors/powersupplyclass.rs",
+        "/sys/class/power_supply/<power_supply>",
+        "node_exporter's help texts, word for word",
+    ),
     (
         "agent/src/collectors/watchdog.rs",
         "f /sys/class/watchdog/<watchdog>",

@@ -10,13 +10,17 @@ mod cpu;
 mod devices;
 mod diskstats;
 mod dmi;
+mod edac;
 mod filesystem;
 mod gpu;
 mod loadavg;
+mod mdadm;
 mod meminfo;
 mod names;
 mod netdev;
+mod nvme;
 mod portable;
+mod powersupplyclass;
 mod pressure;
 mod processes;
 mod procstat;
@@ -134,11 +138,15 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("cpu", true),
     ("diskstats", true),
     ("dmi", true),
+    ("edac", true),
     ("filesystem", true),
     ("gpu", true),
     ("loadavg", true),
+    ("mdadm", true),
     ("meminfo", true),
     ("netdev", true),
+    ("nvme", true),
+    ("powersupplyclass", true),
     ("pressure", true),
     (PROCESSES, true),
     ("rapl", true),
@@ -177,11 +185,15 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(dmi::Dmi::new(host)),
+        Box::new(edac::Edac::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(gpu::Gpu::new(host, &settings.gpu)),
         Box::new(loadavg::LoadAvg::new(host)),
+        Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netdev::NetDev::new(host)),
+        Box::new(nvme::Nvme::new(host)),
+        Box::new(powersupplyclass::PowerSupplies::new(host, &settings.powersupplyclass)),
         Box::new(pressure::Pressure::new(host)),
         Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(rapl::Rapl::new(host, &settings.rapl)),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::collectors::{CATALOGUE, diskstats, filesystem, gpu, processes, rapl, textfile};
+use crate::collectors::{CATALOGUE, diskstats, filesystem, gpu, powersupplyclass, processes, rapl, textfile};
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct CollectorSettings {
     pub filesystem: filesystem::Settings,
     /// `[collectors.gpu]`
     pub gpu: gpu::Settings,
+    /// `[collectors.powersupplyclass]`
+    pub powersupplyclass: powersupplyclass::Settings,
     /// `[collectors.processes]`
     pub processes: processes::Settings,
     /// `[collectors.rapl]`

@@ -197,6 +197,7 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("diskstats", &["diskstats"]),
         ("net/dev", &["netdev"]),
         ("pressure/io", &["pressure"]),
+        ("mdstat", &["mdadm"]),
         ("vmstat", &["vmstat"]),
         ("1/mountinfo", &["filesystem"]),
     ];
