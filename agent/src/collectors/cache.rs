@@ -42,6 +42,11 @@ impl<T> Cache<T> {
         self.entries[..self.cursor].iter().map(|(_, value)| value)
     }
 
+    /// The same, to be changed.
+    pub(crate) fn asked_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries[..self.cursor].iter_mut().map(|(_, value)| value)
+    }
+
     /// A pass ends: forgets what it did not ask for.
     pub(crate) fn end(&mut self) {
         self.entries.truncate(self.cursor);

@@ -29,6 +29,8 @@ mod registry;
 mod settings;
 mod stat;
 #[doc(hidden)]
+pub mod systemd;
+#[doc(hidden)]
 pub mod textfile;
 mod thermal_zone;
 mod time;
@@ -151,6 +153,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     (PROCESSES, true),
     ("rapl", true),
     ("stat", true),
+    ("systemd", false),
     ("textfile", true),
     ("thermal_zone", true),
     ("time", true),
@@ -198,6 +201,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(rapl::Rapl::new(host, &settings.rapl)),
         Box::new(stat::Stat::new(proc_stat)),
+        Box::new(systemd::Systemd::new(host, &settings.systemd)),
         Box::new(textfile::TextFiles::new(&settings.textfile)),
         Box::new(thermal_zone::ThermalZone::new(host)),
         Box::new(time::Time),

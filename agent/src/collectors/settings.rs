@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::collectors::{CATALOGUE, diskstats, filesystem, gpu, powersupplyclass, processes, rapl, textfile};
+use crate::collectors::{CATALOGUE, diskstats, filesystem, gpu, powersupplyclass, processes, rapl, systemd, textfile};
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct CollectorSettings {
     pub processes: processes::Settings,
     /// `[collectors.rapl]`
     pub rapl: rapl::Settings,
+    /// `[collectors.systemd]`
+    pub systemd: systemd::Settings,
     /// `[collectors.textfile]`
     pub textfile: textfile::Settings,
 }
