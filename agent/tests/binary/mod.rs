@@ -2,6 +2,7 @@
 
 mod abuse;
 mod formats;
+mod gpu;
 mod outage;
 mod pages;
 mod peers;

@@ -38,6 +38,13 @@ impl Heard {
         self.lock().get(uuid).cloned()
     }
 
+    fn watch(&self, uuids: &[String]) {
+        let mut heard = self.lock();
+        for uuid in uuids {
+            heard.entry(uuid.clone()).or_default();
+        }
+    }
+
     fn note(&self, uuid: &str, code: u64) {
         warn!(gpu = uuid, xid = code, "the driver reports an error of the GPU: {}", super::xid::text(code));
         let mut heard = self.lock();
@@ -86,9 +93,7 @@ fn run(nvml: &Nvml, uuids: Vec<String>, heard: &Heard, stop: &AtomicBool) {
             return;
         }
     };
-    for uuid in &uuids {
-        heard.lock().entry(uuid.clone()).or_default();
-    }
+    heard.watch(&uuids);
     while !uuids.is_empty() && !stop.load(Ordering::Relaxed) {
         match set.wait(WAIT_MS) {
             Ok(event) => {
