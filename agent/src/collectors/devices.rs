@@ -171,6 +171,11 @@ impl Live {
         }
     }
 
+    /// Whether the system does not let it be read.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether there is no value where there was one: the device may have gone. Says so once.
     pub(crate) fn is_lost(&mut self, has_value: bool) -> bool {
         !has_value && std::mem::take(&mut self.had_value)

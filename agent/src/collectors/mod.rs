@@ -13,6 +13,7 @@ mod dmi;
 mod edac;
 mod filesystem;
 mod gpu;
+mod hwmon;
 mod loadavg;
 mod mdadm;
 mod meminfo;
@@ -143,6 +144,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("edac", true),
     ("filesystem", true),
     ("gpu", true),
+    ("hwmon", true),
     ("loadavg", true),
     ("mdadm", true),
     ("meminfo", true),
@@ -191,6 +193,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(edac::Edac::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(gpu::Gpu::new(host, &settings.gpu)),
+        Box::new(hwmon::HwMon::new(host, &settings.hwmon)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::collectors::{CATALOGUE, diskstats, filesystem, gpu, powersupplyclass, processes, rapl, systemd, textfile};
+use crate::collectors::{
+    CATALOGUE, diskstats, filesystem, gpu, hwmon, powersupplyclass, processes, rapl, systemd, textfile,
+};
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct CollectorSettings {
     pub filesystem: filesystem::Settings,
     /// `[collectors.gpu]`
     pub gpu: gpu::Settings,
+    /// `[collectors.hwmon]`
+    pub hwmon: hwmon::Settings,
     /// `[collectors.powersupplyclass]`
     pub powersupplyclass: powersupplyclass::Settings,
     /// `[collectors.processes]`
