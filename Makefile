@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # For `up`: what follows `utilizer up`, as in `make up ARGS="--interval 2s"`.
 ARGS ?=
+# For `fuzz`: which targets, all if none is named.
+TARGETS ?=
 # For `check-portable`: which systems.
 PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
 # For `bench`: how long, and how many processes are started beside the machine's own for the second half.
@@ -16,7 +18,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench bench-build check-portable lint fmt docs deny golden deps
+.PHONY: help up test bench bench-build check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +41,9 @@ bench: ## Measure the agent beside its peers, and one pass over this host; BENCH
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release
+
+fuzz: ## Fuzz what reads bytes from outside, each target for FUZZ_SECONDS (60); finds lie in target/fuzz/finds.
+	@tools/fuzz.sh $(TARGETS)
 
 # Only checked: nothing is linked, so C code that a library brings needs no compiler for the other system.
 check-portable: ## Check that the agent compiles for the other systems (PORTABLE=...); needs rustup.

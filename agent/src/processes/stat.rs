@@ -37,6 +37,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Stat<'_>, TextError> {
     let user_ticks = user.number("user time, field 14")?;
     let system_ticks = user.number("system time, field 15")?;
     let threads = skip(6).number("the number of threads, field 20")?;
+    if threads > u64::from(u32::MAX) {
+        return Err(TextError::new(format!("{threads} threads, field 20, are more than there can be")));
+    }
     let start_ticks = skip(2).number("the start time, field 22")?;
     let mut memory = skip(2);
     // rss is printed signed; its counters may be short of the truth for a moment.
@@ -101,6 +104,9 @@ mod tests {
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
+        // Found by fuzzing: the sum over all processes did not fit.
+        let threads = line("x").replace(" 0 4 0 2200", " 0 18446744073709551615 0 2200");
+        assert!(parse(threads.as_bytes()).unwrap_err().to_string().contains("threads"));
         assert!(parse(b"\xff\x00(\xfe) \x80").is_err());
     }
 }

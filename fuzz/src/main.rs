@@ -1,0 +1,59 @@
+//! The fuzz targets, in one program: `TARGET=name` chooses, `TARGET=list` names them all.
+//!
+//! A file of the host is fuzzed through the front door: a copy of the frozen host of the agent's tests lies in a temporary
+//! folder, one of its files gets the fuzzer's bytes, and the collectors that care about that file run over it. So parsers
+//! stay private, the reading around them is fuzzed too, and a new collector needs no more than a line in [`FILES`].
+//! What finds a panic here wants to be a unit test beside its parser.
+
+#![no_main]
+
+mod bytes;
+mod host;
+
+use std::sync::{Mutex, OnceLock};
+
+use libfuzzer_sys::fuzz_target;
+
+/// Files of the frozen host, from its root.
+const FILES: &[&str] = &[
+    "proc/1/mountinfo",
+    "proc/42/stat",
+    "proc/diskstats",
+    "proc/loadavg",
+    "proc/meminfo",
+    "proc/net/dev",
+    "proc/pressure/io",
+    "proc/stat",
+    "proc/vmstat",
+];
+
+/// Any file of the frozen host: the first two bytes choose it.
+const ANY: &str = "any-file";
+
+/// Runs one input.
+type Target = Box<dyn FnMut(&[u8]) + Send>;
+
+static TARGET: OnceLock<Mutex<Target>> = OnceLock::new();
+
+fn choose() -> Target {
+    let name = std::env::var("TARGET").unwrap_or_default();
+    if let Some((_, run)) = bytes::TARGETS.iter().find(|(known, _)| *known == name) {
+        return Box::new(run);
+    }
+    if name == ANY {
+        return host::any_file();
+    }
+    if FILES.contains(&name.as_str()) {
+        return host::one_file(&name);
+    }
+    let names = bytes::TARGETS.iter().map(|(name, _)| *name).chain([ANY]).chain(FILES.iter().copied());
+    names.for_each(|name| println!("{name}"));
+    std::process::exit(i32::from(name != "list"));
+}
+
+fuzz_target!(init: {
+    TARGET.get_or_init(|| Mutex::new(choose()));
+}, |data: &[u8]| {
+    let mut target = TARGET.get().expect("set at the start").lock().expect("a panic ends the run");
+    target(data);
+});
