@@ -3,6 +3,7 @@
 //! Pure functions of two readings and the time between them. A value that can't be told is missing: after a counter
 //! ran backwards, where the clock stood still, without swap, at the first reading. None is ever negative or NaN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::processes::ProcessUsage;
@@ -256,35 +257,98 @@ pub fn expose(gauges: &[Gauge], out: &mut Families) {
     }
 }
 
-/// The top processes as families for `/metrics`.
+/// A family of the top processes.
+struct OfProcesses {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&ProcessUsage) -> Option<f64>,
+}
+
+/// In the order in which they are shown.
+const OF_PROCESSES: [OfProcesses; 9] = [
+    OfProcesses {
+        name: "utilizer_process_cpu_percent",
+        help: "CPU time of the busiest processes over the last interval; one core is 100.",
+        value: |usage| Some(usage.cpu_percent),
+    },
+    OfProcesses {
+        name: "utilizer_process_memory_percent",
+        help: "Resident memory of the busiest processes, as share of the host's.",
+        value: |usage| usage.memory_percent,
+    },
+    OfProcesses {
+        name: "utilizer_process_resident_memory_bytes",
+        help: "Resident memory of the busiest processes.",
+        value: |usage| Some(usage.resident_memory_bytes),
+    },
+    OfProcesses {
+        name: "utilizer_process_threads",
+        help: "Threads of the busiest processes.",
+        value: |usage| Some(usage.threads as f64),
+    },
+    OfProcesses {
+        name: "utilizer_process_start_time_seconds",
+        help: "When the busiest processes started, since 1970.",
+        value: |usage| usage.start_time_seconds,
+    },
+    OfProcesses {
+        name: "utilizer_process_open_fds",
+        help: "Open files of the busiest processes.",
+        value: |usage| usage.details.open_fds.map(|count| count as f64),
+    },
+    OfProcesses {
+        name: "utilizer_process_max_fds",
+        help: "How many files the busiest processes may have open.",
+        value: |usage| usage.details.max_fds.map(|count| count as f64),
+    },
+    OfProcesses {
+        name: "utilizer_process_read_bytes_per_second",
+        help: "Bytes that the busiest processes read from storage over the last interval.",
+        value: |usage| usage.details.read_bytes_per_second,
+    },
+    OfProcesses {
+        name: "utilizer_process_write_bytes_per_second",
+        help: "Bytes that the busiest processes wrote to storage over the last interval.",
+        value: |usage| usage.details.write_bytes_per_second,
+    },
+];
+
+/// The top processes as families for `/metrics`. Command lines are not among them: they would make a new series of each.
 pub fn expose_processes(top: &[ProcessUsage], out: &mut Families) {
     if top.is_empty() {
         return;
     }
     let labels: Vec<Labels> =
         top.iter().map(|usage| Labels::new([("pid", &*usage.pid.to_string()), ("name", &*usage.name)])).collect();
-    out.gauge(
-        "utilizer_process_cpu_percent",
-        "CPU time of the busiest processes over the last interval; one core is 100.",
-    );
-    for (usage, labels) in top.iter().zip(&labels) {
-        out.push(labels, usage.cpu_percent);
-    }
-    out.gauge("utilizer_process_memory_percent", "Resident memory of the busiest processes, as share of the host's.");
-    for (usage, labels) in top.iter().zip(&labels) {
-        if let Some(percent) = usage.memory_percent {
-            out.push(labels, percent);
+    for OfProcesses { name, help, value } in OF_PROCESSES {
+        out.gauge(name, help);
+        for (usage, labels) in top.iter().zip(&labels) {
+            if let Some(value) = value(usage) {
+                out.push(labels, value);
+            }
         }
     }
-    out.gauge("utilizer_process_resident_memory_bytes", "Resident memory of the busiest processes.");
-    for (usage, labels) in top.iter().zip(&labels) {
-        out.push(labels, usage.resident_memory_bytes);
+    out.gauge("utilizer_process_info", "Always 1; the labels say whose the busiest processes are.");
+    for usage in top {
+        let text = |text: &Option<Arc<str>>| text.clone().unwrap_or_default();
+        let details = &usage.details;
+        out.push(
+            &Labels::new([
+                ("pid", &*usage.pid.to_string()),
+                ("name", &*usage.name),
+                ("user", &*text(&details.user)),
+                ("unit", &*text(&details.unit)),
+                ("container", &*text(&details.container)),
+            ]),
+            1.0,
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::processes::Details;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -530,11 +594,15 @@ mod tests {
             threads: 1,
             state: 'R',
             start_ticks: 5,
+            start_time_seconds: None,
+            details: Details { user: Some("web".into()), open_fds: Some(7), ..Details::default() },
         };
         let mut out = Families::default();
         expose_processes(&[usage], &mut out);
         let names: Vec<_> = out.iter().map(|family| family.head.name.to_string()).collect();
-        assert_eq!(names, ["utilizer_process_cpu_percent", "utilizer_process_resident_memory_bytes"]);
+        let expected = ["cpu_percent", "resident_memory_bytes", "threads", "open_fds", "info"];
+        assert_eq!(names, expected.map(|name| format!("utilizer_process_{name}")));
+        assert_eq!(out.samples("utilizer_process_info")[0].labels.get("user"), Some("web"));
         let sample = &out.samples("utilizer_process_cpu_percent")[0];
         assert_eq!((sample.labels.get("pid"), sample.labels.get("name")), (Some("12"), Some("a\"b")));
         expose_processes(&[], &mut Families::default());

@@ -1,8 +1,11 @@
 //! From a reading to the message that goes over MQTT.
 
+use std::sync::Arc;
+
 use wire::messages::{Family, FamilyType, Gauge, Metrics, Process, Sample};
 use wire::{LabelSet, Value};
 
+use crate::processes::ProcessUsage;
 use crate::sampler::Reading;
 use crate::snapshot::{self, Labels, MetricType};
 
@@ -17,13 +20,7 @@ pub fn metrics(reading: &Reading, labels: &LabelSet, include: &[String]) -> Metr
             value: Value(rounded(gauge.name, gauge.value)),
         })
         .collect();
-    let processes = reading.processes.iter().flatten().map(|process| Process {
-        pid: process.pid,
-        name: process.name.clone(),
-        cpu_percent: Value(rounded("cpu_percent", process.cpu_percent)),
-        memory_percent: process.memory_percent.map(|percent| Value(rounded("memory_percent", percent))),
-        resident_memory_bytes: process.resident_memory_bytes as u64,
-    });
+    let processes = reading.processes.iter().flatten().map(process);
     let families = reading.snapshot.families.iter().filter(|family| included(&family.head.name, include)).map(family);
     Metrics {
         interval_seconds: reading.interval.as_secs_f64(),
@@ -31,6 +28,31 @@ pub fn metrics(reading: &Reading, labels: &LabelSet, include: &[String]) -> Metr
         gauges,
         families: families.collect(),
         processes: processes.collect(),
+    }
+}
+
+/// A process in the form of the wire.
+fn process(usage: &ProcessUsage) -> Process {
+    let details = &usage.details;
+    let rate = |rate: Option<f64>| rate.map(|rate| Value(rounded("_bytes_per_second", rate)));
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    Process {
+        pid: usage.pid,
+        name: usage.name.clone(),
+        cpu_percent: Value(rounded("cpu_percent", usage.cpu_percent)),
+        memory_percent: usage.memory_percent.map(|percent| Value(rounded("memory_percent", percent))),
+        resident_memory_bytes: usage.resident_memory_bytes as u64,
+        threads: Some(usage.threads),
+        state: Some(usage.state.to_string()),
+        start_time_seconds: usage.start_time_seconds.map(Value),
+        open_fds: details.open_fds,
+        max_fds: details.max_fds,
+        read_bytes_per_second: rate(details.read_bytes_per_second),
+        write_bytes_per_second: rate(details.write_bytes_per_second),
+        user: text(&details.user),
+        unit: text(&details.unit),
+        container: text(&details.container),
+        command_line: text(&details.command_line),
     }
 }
 

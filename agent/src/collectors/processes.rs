@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::collectors::cache::Cache;
 use crate::collectors::{CollectError, Collector, Outcome, PROCESSES, Pass};
 use crate::host::{Attribute, HostRoot};
+use crate::pattern::Pattern;
 use crate::processes::SharedTable;
 use crate::snapshot::{Families, Labels};
 
@@ -21,11 +22,15 @@ const PASSES_BETWEEN_LIMITS: u32 = 30;
 pub struct Settings {
     /// How many of the processes with most CPU time, and how many of those with most memory, are told one by one.
     pub top: usize,
+    /// Whether their command lines are told, without secrets.
+    pub command_line: bool,
+    /// What is hidden in command lines beside what looks like a secret.
+    pub redact: Vec<Pattern>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { top: 20 }
+        Self { top: 20, command_line: true, redact: Vec::new() }
     }
 }
 

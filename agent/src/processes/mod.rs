@@ -4,11 +4,16 @@
 //! from `statm`), and files stay open up to a bound. None is evicted for another: on a scan that goes round, that would
 //! reopen them all.
 
+mod cgroup;
+mod details;
+mod files;
+mod redact;
 mod stat;
+mod users;
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,14 +23,23 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::collectors::{CollectError, ProcessSettings};
-use crate::host::{HostRoot, RawDir, ReadError, number};
+use crate::host::{HostRoot, KeptFile, RawDir, ReadError, fields, number};
+use details::{DetailTable, Sources};
+use files::Files;
+use redact::Redactor;
 use stat::Stat;
+use users::Users;
+
+pub use details::Details;
 
 /// Each open file holds a page in the kernel besides its descriptor.
 const MOST_KEPT_FILES: usize = 1024;
 
 /// `stat` has 52 numbers of at most 20 digits and a name of at most 64 bytes.
 const STAT_BYTES: usize = 2048;
+
+/// The boot time is read again after so many passes: it moves when the clock is set.
+const PASSES_BETWEEN_BOOT_TIMES: u32 = 30;
 
 /// Holds some 500 entries of a directory at a time.
 const LISTING_BYTES: usize = 16 << 10;
@@ -49,6 +63,10 @@ pub struct ProcessUsage {
     pub state: char,
     /// When it started, in clock ticks since boot: with the pid, a process' identity.
     pub start_ticks: u64,
+    /// When it started, in seconds since 1970.
+    pub start_time_seconds: Option<f64>,
+    /// What takes more files than all processes are read with.
+    pub details: Details,
 }
 
 /// The table of a host's processes, which a collector fills and the sampler asks.
@@ -129,7 +147,12 @@ pub struct ProcessTable {
     /// Sorted by pid.
     entries: Vec<Entry>,
     counts: Counts,
-    top: usize,
+    boot: BootTime,
+    details: DetailTable,
+    files: Files,
+    users: Users,
+    redactor: Redactor,
+    settings: ProcessSettings,
     /// Buffers of a pass.
     pids: Vec<u32>,
     before: Vec<Entry>,
@@ -156,7 +179,12 @@ impl ProcessTable {
             directory: None,
             entries: Vec::new(),
             counts: Counts::default(),
-            top: settings.top,
+            boot: BootTime::new(host),
+            details: DetailTable::default(),
+            files: Files::default(),
+            users: Users::new(host),
+            redactor: Redactor::new(&settings.redact),
+            settings: settings.clone(),
             pids: Vec::new(),
             before: Vec::new(),
             order: Vec::new(),
@@ -173,7 +201,12 @@ impl ProcessTable {
 
     /// Goes on with other settings.
     pub fn configure(&mut self, settings: &ProcessSettings) {
-        self.top = settings.top;
+        if self.settings != *settings {
+            self.settings = settings.clone();
+            self.redactor = Redactor::new(&settings.redact);
+            // What was shown under the former settings.
+            self.details.clear();
+        }
     }
 
     /// Reads all processes; `at` is the time of this pass. A process that goes away meanwhile, or may not be read, is
@@ -189,6 +222,7 @@ impl ProcessTable {
             return Err(error);
         }
         self.elapsed = self.last_pass.and_then(|last| at.checked_duration_since(last));
+        self.boot.refresh();
         let first = self.last_pass.is_none();
         self.last_pass = Some(at);
         self.merge(first);
@@ -313,9 +347,28 @@ impl ProcessTable {
             let entry = self.entries.get(*index as usize)?;
             Some(self.usage(entry.used_ticks?, entry.now?, entry, seconds, memory_total_bytes))
         };
-        let top = order.iter().filter_map(usage).collect();
+        let mut top: Vec<ProcessUsage> = order.iter().filter_map(usage).collect();
         self.order = order;
+        self.describe(&mut top);
         Some(top)
+    }
+
+    /// Adds what takes more files.
+    fn describe(&mut self, top: &mut [ProcessUsage]) {
+        let (Some(directory), Some(elapsed)) = (&self.directory, self.elapsed) else { return };
+        self.users.refresh();
+        let mut sources = Sources {
+            proc: directory.as_fd(),
+            files: &mut self.files,
+            users: &mut self.users,
+            redactor: self.settings.command_line.then_some(&self.redactor),
+            elapsed,
+        };
+        self.details.begin();
+        for usage in top {
+            usage.details = self.details.of(usage.pid, usage.start_ticks, usage.name.as_bytes(), &mut sources);
+        }
+        self.details.end();
     }
 
     /// Fills `order` with the places in `entries` of the processes that [`ProcessTable::top`] shows.
@@ -329,14 +382,14 @@ impl ProcessTable {
         };
         let busiest = |a: &u32, b: &u32| key(b).cmp(&key(a)).then(a.cmp(b));
         let largest = |a: &u32, b: &u32| key(b).1.cmp(&key(a).1).then_with(|| busiest(a, b));
-        if self.top == 0 {
+        if self.settings.top == 0 {
             order.clear();
-        } else if order.len() > self.top {
-            order.select_nth_unstable_by(self.top - 1, largest);
+        } else if order.len() > self.settings.top {
+            order.select_nth_unstable_by(self.settings.top - 1, largest);
             // The largest come to the end, and the busiest of all are looked for from the start again.
-            let mut large: Vec<u32> = order[..self.top].to_vec();
-            order.select_nth_unstable_by(self.top - 1, busiest);
-            order.truncate(self.top);
+            let mut large: Vec<u32> = order[..self.settings.top].to_vec();
+            order.select_nth_unstable_by(self.settings.top - 1, busiest);
+            order.truncate(self.settings.top);
             large.retain(|index| !order.contains(index));
             order.append(&mut large);
         }
@@ -354,8 +407,47 @@ impl ProcessTable {
             threads: now.threads,
             state: char::from(now.state),
             start_ticks: now.start_ticks,
+            start_time_seconds: self.start_time(now.start_ticks),
+            details: Details::default(),
         }
     }
+
+    /// In seconds since 1970.
+    fn start_time(&self, ticks: u64) -> Option<f64> {
+        Some(self.boot.seconds? as f64 + ticks as f64 / self.ticks_per_second)
+    }
+}
+
+/// When the host was booted.
+struct BootTime {
+    file: KeptFile,
+    passes: u32,
+    /// Since 1970.
+    seconds: Option<u64>,
+}
+
+impl BootTime {
+    fn new(host: &HostRoot) -> Self {
+        Self { file: KeptFile::record(host.proc("stat")), passes: 0, seconds: None }
+    }
+
+    fn refresh(&mut self) {
+        if self.passes.is_multiple_of(PASSES_BETWEEN_BOOT_TIMES)
+            && let Ok(Some(seconds)) = self.file.read(boot_time)
+            // The kernel rounds it anew each time: a process' start is not to move by that.
+            && self.seconds.is_none_or(|before| before.abs_diff(seconds) > 1)
+        {
+            self.seconds = Some(seconds);
+        }
+        self.passes = self.passes.wrapping_add(1);
+    }
+}
+
+/// From `/proc/stat`. `None` where the line is not whole.
+fn boot_time(text: &[u8]) -> Option<u64> {
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"btime ")?.strip_suffix(b"\n"))?;
+    fields(line).next().and_then(number)
 }
 
 /// `PID/stat` with the end that a C string has, without allocating.
@@ -451,7 +543,7 @@ mod tests {
             [(100, 300.0), (30, 0.0), (4, 0.0), (5, 0.0)]
         );
         for (top, expected) in [(3, vec![100, 30, 4]), (2, vec![100, 30, 4]), (1, vec![100, 30]), (0, vec![])] {
-            frozen.table.configure(&ProcessSettings { top });
+            frozen.table.configure(&ProcessSettings { top, ..ProcessSettings::default() });
             let found: Vec<_> = frozen.table.top(None).unwrap().into_iter().map(|usage| usage.pid).collect();
             assert_eq!(found, expected, "{top}");
         }
@@ -542,6 +634,101 @@ mod tests {
         assert_eq!(frozen.table.top(Some(0.0)).unwrap()[0].memory_percent, None);
     }
 
+    /// The details of the process that is listed first.
+    fn details(frozen: &mut Frozen, second: u64) -> Details {
+        frozen.table.sample(frozen.start + Duration::from_secs(second)).unwrap();
+        frozen.table.top(None).unwrap().remove(0).details
+    }
+
+    #[test]
+    fn the_listed_are_told_in_detail() {
+        let mut frozen = Frozen::new();
+        frozen.write(7, "web", 0, 10, 1);
+        let path = frozen.path(7);
+        let put = |file: &str, text: &str| std::fs::write(path.join(file), text).unwrap();
+        put("cmdline", "web\0--token\0hunter2\0");
+        put("cgroup", "0::/system.slice/web.service\n");
+        put("io", "read_bytes: 100\nwrite_bytes: 4000\n");
+        put("limits", "Max open files 64 128 files\n");
+        put("status", "Uid:\t0\t4242\t0\t0\nvoluntary_ctxt_switches:\t1\nnonvoluntary_ctxt_switches:\t1\n");
+        std::fs::create_dir(path.join("fd")).unwrap();
+        put("fd/0", "");
+        put("fd/19", "");
+        frozen.pass(0);
+        assert_eq!(details(&mut frozen, 1).read_bytes_per_second, None);
+        put("io", "read_bytes: 300\nwrite_bytes: 4000\n");
+        let found = details(&mut frozen, 3);
+        let expected = Details {
+            open_fds: Some(2),
+            max_fds: Some(64),
+            read_bytes_per_second: Some(100.0),
+            write_bytes_per_second: Some(0.0),
+            command_line: Some("web --token ***".into()),
+            user: Some("4242".into()),
+            unit: Some("web.service".into()),
+            container: None,
+        };
+        assert_eq!(found, expected);
+
+        // What is slow is read again with the name, and now and then.
+        put("cmdline", "other\0");
+        assert_eq!(details(&mut frozen, 4).command_line, expected.command_line);
+        frozen.write(7, "renamed", 0, 10, 1);
+        assert_eq!(details(&mut frozen, 5).command_line.as_deref(), Some("other"));
+        put("cmdline", "again\0");
+        assert!((6..40).any(|second| details(&mut frozen, second).command_line.as_deref() == Some("again")));
+        // Another process of that number has other files.
+        put("cmdline", "successor\0");
+        frozen.write(7, "renamed", 0, 99, 1);
+        let found = details(&mut frozen, 41);
+        assert_eq!((found.command_line.as_deref(), found.read_bytes_per_second), (Some("successor"), None));
+
+        let settings = ProcessSettings { command_line: false, ..ProcessSettings::default() };
+        frozen.table.configure(&settings);
+        assert_eq!(details(&mut frozen, 42).command_line, None);
+        let redact = vec![crate::pattern::Pattern::new("succ").unwrap()];
+        frozen.table.configure(&ProcessSettings { redact, ..ProcessSettings::default() });
+        assert_eq!(details(&mut frozen, 43).command_line.as_deref(), Some("***essor"));
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_missing() {
+        let mut frozen = Frozen::new();
+        frozen.write(7, "other", 0, 10, 1);
+        // A directory can be opened and not read, by root too.
+        for file in ["io", "limits", "status", "cgroup", "cmdline"] {
+            std::fs::create_dir(frozen.path(7).join(file)).unwrap();
+        }
+        frozen.pass(0);
+        for second in 1..5 {
+            assert_eq!(details(&mut frozen, second), Details::default());
+        }
+        for file in ["io", "limits", "status", "cgroup", "cmdline"] {
+            std::fs::remove_dir(frozen.path(7).join(file)).unwrap();
+            std::fs::write(frozen.path(7).join(file), b"\xff\x00\n garbage").unwrap();
+        }
+        let found = (5..40).map(|second| details(&mut frozen, second)).last().unwrap();
+        assert_eq!(found, Details { command_line: Some("\u{fffd}   garbage".into()), ..Details::default() });
+    }
+
+    #[test]
+    fn the_boot_time_moves_when_the_clock_is_set_and_not_by_rounding() {
+        let mut frozen = Frozen::new();
+        frozen.write(7, "p", 0, 250, 1);
+        let stat = frozen.dir.path().join("stat");
+        let mut start = |text: &str, seconds: std::ops::Range<u64>| {
+            std::fs::write(&stat, text).unwrap();
+            seconds
+                .map(|second| frozen.pass(second).and_then(|_| frozen.table.top(None)?.remove(0).start_time_seconds))
+                .last()
+        };
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!(start("cpu0 1\nbtime 1000\n", 0..2), Some(Some(1000.0 + 250.0 / ticks)));
+        assert_eq!(start("btime 1001\n", 2..40), Some(Some(1000.0 + 250.0 / ticks)));
+        assert_eq!(start("btime 5000\n", 40..80), Some(Some(5000.0 + 250.0 / ticks)));
+        assert_eq!(start("btime 70", 80..120), Some(Some(5000.0 + 250.0 / ticks)), "cut");
+    }
+
     #[test]
     fn files_beyond_the_bound_are_opened_each_time() {
         let mut frozen = Frozen::new();
@@ -574,7 +761,7 @@ mod tests {
     #[test]
     fn finds_this_very_process() {
         let host = HostRoot::default();
-        let settings = ProcessSettings { top: usize::MAX };
+        let settings = ProcessSettings { top: usize::MAX, ..ProcessSettings::default() };
         let mut table = ProcessTable::new(&host, &settings);
         let start = Instant::now();
         table.sample(start).unwrap();

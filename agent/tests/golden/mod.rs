@@ -128,7 +128,11 @@ fn a_frozen_host_reads_as_the_golden_text() {
     let mut table = ProcessTable::new(&host.host, &ProcessSettings::default());
     let start = Instant::now();
     let before = settled(&mut registry);
+    // The pass before tells which processes are listed, so that this one has rates of theirs.
     table.sample(start).unwrap();
+    let start = start + Duration::from_secs(10);
+    table.sample(start).unwrap();
+    table.top(None).unwrap();
 
     // Ten seconds later.
     host.change("stat", "cpu0 5000 100 1800 40000", "cpu0 5500 100 1900 40400");
@@ -137,6 +141,7 @@ fn a_frozen_host_reads_as_the_golden_text() {
     host.change("net/dev", "98765432100", "98765532100");
     host.change("pressure/io", "total=12500000", "total=13000000");
     host.change("300/stat", " 5000 50 ", " 5240 60 ");
+    host.change("300/io", "write_bytes: 1228800", "write_bytes: 2048000");
     let later = start + Duration::from_secs(10);
     table.sample(later).unwrap();
     let now = settled(&mut registry);
@@ -145,6 +150,9 @@ fn a_frozen_host_reads_as_the_golden_text() {
     let earlier = Earlier { families: &before, elapsed: later - start };
     gauges::expose(&gauges::gauges(&now, Some(earlier)), &mut derived);
     let top = table.top(now.single("node_memory_MemTotal_bytes")).unwrap();
+    let command_line = top.iter().find(|usage| usage.pid == 300).and_then(|usage| usage.details.command_line.clone());
+    let expected = "/usr/bin/web --listen=0.0.0.0:80 --db postgres://***@db.internal/shop --session-secret ***";
+    assert_eq!(command_line.as_deref(), Some(expected));
     gauges::expose_processes(&top, &mut derived);
     // Labels that hold a path hold it as it is seen from here.
     let text = frozen(&encoded(&[&now, &derived])).replace(&*host.host.sys.to_string_lossy(), "/sys");

@@ -106,6 +106,17 @@ fn durable_messages() {
             cpu_percent: Value(152.25),
             memory_percent: Some(Value(3.5)),
             resident_memory_bytes: 301_989_888,
+            threads: Some(3),
+            state: Some("R".into()),
+            start_time_seconds: Some(Value(1_790_000_000.25)),
+            open_fds: Some(48),
+            max_fds: Some(1024),
+            read_bytes_per_second: Some(Value(4096.0)),
+            write_bytes_per_second: Some(Value(81920.5)),
+            user: Some("postgres".into()),
+            unit: Some("postgresql@15-main.service".into()),
+            container: None,
+            command_line: Some("/usr/lib/postgresql/15/bin/postgres -D /srv/main --password=***".into()),
         }],
     });
     record(Logs {

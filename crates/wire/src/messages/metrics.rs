@@ -16,7 +16,8 @@ pub struct Metrics {
     /// Families that `publish.include` names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<Family>,
-    /// The processes that used the CPU most, most first. Absent in an agent's first interval: CPU use needs two passes.
+    /// The processes that used the CPU most, most first, and after them those with most memory that are not among them.
+    /// Absent in an agent's first interval: CPU use needs two passes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
 }
@@ -95,4 +96,37 @@ pub struct Process {
     pub memory_percent: Option<Value>,
     /// Resident memory.
     pub resident_memory_bytes: u64,
+    /// Threads. This and what follows is absent where it is not known, be it that the agent may not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u64>,
+    /// The kernel's letter for the state: `R`, `S`, `D`, `Z` and others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// When it started, since 1970. With the pid, a process' identity on its host, give or take a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time_seconds: Option<Value>,
+    /// Open files, sockets and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_fds: Option<u64>,
+    /// How many it may have; absent where there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fds: Option<u64>,
+    /// Read from storage since the last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes_per_second: Option<Value>,
+    /// Written to storage since the last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_bytes_per_second: Option<Value>,
+    /// The effective user's name, or the number where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The unit of systemd that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The id of the container that it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Its command line, at most 500 characters, with `***` for what looks like a secret. Absent for kernel threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
 }
