@@ -14,10 +14,12 @@ mod edac;
 mod filesystem;
 mod gpu;
 mod hwmon;
+mod links;
 mod loadavg;
 mod mdadm;
 mod meminfo;
 mod names;
+mod netclass;
 mod netdev;
 mod nvme;
 mod portable;
@@ -148,6 +150,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("loadavg", true),
     ("mdadm", true),
     ("meminfo", true),
+    ("netclass", true),
     ("netdev", true),
     ("nvme", true),
     ("powersupplyclass", true),
@@ -186,6 +189,7 @@ pub fn all_over(host: &HostRoot, settings: &CollectorSettings, processes: &Share
 /// The readers of `/proc` and `/sys`.
 fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable) -> Vec<Box<dyn Collector>> {
     let proc_stat = Arc::new(Mutex::new(procstat::ProcStatFile::new(host)));
+    let links = Arc::new(Mutex::new(links::Links::new(host)));
     let list: Vec<Box<dyn Collector>> = vec![
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
@@ -197,7 +201,8 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
-        Box::new(netdev::NetDev::new(host)),
+        Box::new(netclass::NetClass::new(host, &settings.netclass, Arc::clone(&links))),
+        Box::new(netdev::NetDev::new(host, &settings.netdev, links)),
         Box::new(nvme::Nvme::new(host)),
         Box::new(powersupplyclass::PowerSupplies::new(host, &settings.powersupplyclass)),
         Box::new(pressure::Pressure::new(host)),

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, diskstats, filesystem, gpu, hwmon, powersupplyclass, processes, rapl, systemd, textfile,
+    CATALOGUE, diskstats, filesystem, gpu, hwmon, netclass, netdev, powersupplyclass, processes, rapl, systemd,
+    textfile,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -24,6 +25,10 @@ pub struct CollectorSettings {
     pub gpu: gpu::Settings,
     /// `[collectors.hwmon]`
     pub hwmon: hwmon::Settings,
+    /// `[collectors.netclass]`
+    pub netclass: netclass::Settings,
+    /// `[collectors.netdev]`
+    pub netdev: netdev::Settings,
     /// `[collectors.powersupplyclass]`
     pub powersupplyclass: powersupplyclass::Settings,
     /// `[collectors.processes]`

@@ -103,6 +103,17 @@ impl ReadError {
     }
 }
 
+/// Lends the thread's buffer, with room for at least so many bytes.
+pub(super) fn with_buffer<R>(room: usize, with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut buffer = BUFFER.take();
+    if buffer.len() < room {
+        buffer.resize(room, 0);
+    }
+    let result = with(&mut buffer);
+    BUFFER.set(buffer);
+    result
+}
+
 /// How the kernel produces a file, which decides when a reader knows that it has it all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {

@@ -8,6 +8,7 @@ mod directory;
 mod file;
 #[cfg(not(target_os = "linux"))]
 mod listing;
+mod netlink;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub use directory::Directory;
 pub use file::{KeptFile, ReadError};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use listing::RawDir;
+pub use netlink::{Netlink, attributes};
 #[cfg(target_os = "linux")]
 pub(crate) use rustix::fs::RawDir;
 pub use text::{Fields, TextError, fields, lines, number};
@@ -41,6 +43,12 @@ impl Default for HostRoot {
 }
 
 impl HostRoot {
+    /// Whether procfs and sysfs are this machine's own, as this process sees it. Only then may the kernel be asked by
+    /// system calls for what else stands in their files: a container's or a frozen host's trees say something different.
+    pub fn is_own(&self) -> bool {
+        self.proc == Path::new("/proc") && self.sys == Path::new("/sys")
+    }
+
     /// A path below procfs.
     pub fn proc(&self, path: impl AsRef<Path>) -> PathBuf {
         self.proc.join(path)
@@ -98,5 +106,12 @@ mod tests {
         assert_eq!(HostRoot::default().host_path(Path::new("/data")), Path::new("/data"));
         assert_eq!(HostRoot::default().host_path(Path::new("/")), Path::new("/"));
         assert_eq!(host.proc("stat"), Path::new("/proc/stat"));
+    }
+
+    #[test]
+    fn only_the_default_trees_are_our_own() {
+        assert!(HostRoot { root: "/host".into(), ..HostRoot::default() }.is_own());
+        assert!(!HostRoot { proc: "/host/proc".into(), ..HostRoot::default() }.is_own());
+        assert!(!HostRoot { sys: "/host/sys".into(), ..HostRoot::default() }.is_own());
     }
 }
