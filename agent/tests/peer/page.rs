@@ -49,6 +49,18 @@ impl Page {
         }
         page
     }
+
+    /// Takes a label out of a family's series.
+    pub(super) fn without_label(mut self, family: &str, label: &str) -> Self {
+        let keep = |(mut series, value): (Series, f64)| {
+            if series.family == family {
+                series.labels.retain(|(name, _)| name != label);
+            }
+            (series, value)
+        };
+        self.series = self.series.into_iter().map(keep).collect();
+        self
+    }
 }
 
 /// `name{label="value",…} number`
