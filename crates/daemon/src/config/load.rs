@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 const SECRET_KEYS: &[&str] = &["password", "token", "secret"];
 
 /// At most so many faults are reported; a file with more is not this program's.
-const MAX_FAULTS: usize = 50;
+pub(super) const MAX_FAULTS: usize = 50;
 
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +85,8 @@ impl std::error::Error for ConfigError {}
 pub struct Loaded<T> {
     /// The values.
     pub value: T,
-    file: Option<PathBuf>,
-    places: BTreeMap<String, Place>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) places: BTreeMap<String, Place>,
 }
 
 impl<T> Loaded<T> {
@@ -217,7 +217,7 @@ pub fn load_text<T: DeserializeOwned>(
     Err(ConfigError::Faults { file, faults })
 }
 
-fn sort(faults: &mut [Fault]) {
+pub(super) fn sort(faults: &mut [Fault]) {
     faults.sort_by_key(|fault| match &fault.place {
         Place::Line(line, column) => (*line, *column),
         Place::Variable(_) | Place::Default => (usize::MAX, 0),
@@ -238,7 +238,7 @@ pub fn uncomment(example: &str) -> String {
 }
 
 /// serde's message about the key at `path`, with the nearest valid key where one is unknown.
-fn explain(message: &str, path: &str) -> String {
+pub(super) fn explain(message: &str, path: &str) -> String {
     let quoted = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let names = quoted(rest);
@@ -268,7 +268,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-fn note_places(
+pub(super) fn note_places(
     table: &DeTable<'_>,
     path: &str,
     place: &impl Fn(Range<usize>) -> Place,
@@ -302,13 +302,13 @@ fn set<'i>(table: &mut DeTable<'i>, path: &[String], value: DeValue<'i>, span: R
     }
 }
 
-struct Taken<'i> {
-    path: String,
+pub(super) struct Taken<'i> {
+    pub(super) path: String,
     value: DeValue<'i>,
 }
 
 /// Takes the innermost entry whose key or value has this span out of the table.
-fn take<'i>(table: &mut DeTable<'i>, span: &Range<usize>, path: &str) -> Option<Taken<'i>> {
+pub(super) fn take<'i>(table: &mut DeTable<'i>, span: &Range<usize>, path: &str) -> Option<Taken<'i>> {
     for (key, value) in table.iter_mut() {
         let path = join(path, key.get_ref());
         let found = match value.get_mut() {

@@ -1,4 +1,4 @@
-//! Configuration: a TOML file, environment variables over it, defaults under it.
+//! Configuration: a TOML file, environment variables over it, defaults under it. And YAML, where others set the form.
 //!
 //! [`load`] reads into a type *as written* (`#[serde(default, deny_unknown_fields)]`) and names every fault at once,
 //! with file and line or with the variable. The program then checks values against each other and the machine, and
@@ -7,5 +7,6 @@
 pub mod duration;
 mod load;
 pub mod size;
+pub mod yaml;
 
 pub use load::{ConfigError, Fault, Loaded, Place, load, load_text, uncomment};
