@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, small tools, and a Python
-# environment under target/venv that holds the ClickHouse engine. With everything there it takes a fraction of a second.
+# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, Prometheus with promtool and
+# node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine. With everything
+# there it takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +43,8 @@ missing_packages() {
     has_postgres || echo postgresql
     has mosquitto || echo mosquitto
     has mosquitto_sub && has mosquitto_pub || echo mosquitto-clients
+    has prometheus && has promtool || echo prometheus
+    has prometheus-node-exporter || echo prometheus-node-exporter
     has ip || echo iproute2
     has unshare && has nsenter && has setpriv || echo util-linux
     has curl || echo curl
@@ -59,8 +62,8 @@ as_root() {
     fi
 }
 
-# Debian starts a server as it installs it. Tests start their own on free ports, and a mosquitto on port 1883 would stand in
-# the way of `utilizer up`; so a server that came with this installation is switched off again. One that was there before is
+# Debian starts a server as it installs it. Tests start their own on free ports, and a mosquitto on port 1883 or a node_exporter
+# on 9100 would stand in the way of `utilizer up`; so a server that came with this installation is switched off again. One that was there before is
 # left alone.
 apt_install() {
     local apt=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq)
@@ -73,7 +76,7 @@ apt_install() {
     local package
     for package in "$@"; do
         case $package in
-        postgresql | mosquitto)
+        postgresql | mosquitto | prometheus | prometheus-node-exporter)
             as_root systemctl disable --quiet --now "$package.service"
             echo "test-deps: $package.service is switched off; to use it: systemctl enable --now $package"
             ;;

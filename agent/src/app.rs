@@ -67,6 +67,9 @@ impl Reload {
         if !stays.is_empty() {
             warn!("these take effect at the next start: {}", stays.join(", "));
         }
+        if let Some(web) = &old.web {
+            web.reload();
+        }
         if (new.interval, &new.collectors) != (old.interval, &old.collectors) {
             self.sampler.configure(new.interval, new.collectors.clone());
         }
@@ -136,18 +139,22 @@ impl App {
             publishing = Some(Publishing { post, link: link_seen });
         }
 
-        let allow = Arc::new(self.config.borrow().allow.clone());
+        let access = {
+            let config = self.config.borrow();
+            http::Access { allow: Arc::new(config.allow.clone()), web: config.web.clone() }
+        };
+        let tls = access.web.as_ref().is_some_and(|web| web.has_tls());
         let server = Arc::new(Server::new(self.sampler.clone(), self.config.subscribe(), publishing));
         for listener in self.listeners {
             match &listener {
                 http::Listener::Tcp(_) => {
                     if let Some(address) = listener.local_addr() {
-                        info!("serving on http://{address}");
+                        info!("serving on {}://{address}", if tls { "https" } else { "http" });
                     }
                 }
                 http::Listener::Unix(_, path) => info!("serving on {}", path.display()),
             }
-            parts.spawn(serve(listener, allow.clone(), server.clone(), shutdown.clone()));
+            parts.spawn(serve(listener, access.clone(), server.clone(), shutdown.clone()));
         }
         // What the server holds keeps the sampler's thread alive for as long as it is needed.
         let mut readings = self.sampler.readings();
@@ -173,11 +180,11 @@ impl App {
 
 async fn serve(
     listener: http::Listener,
-    allow: Arc<http::Allow>,
+    access: http::Access,
     server: Arc<Server>,
     shutdown: Shutdown,
 ) -> Result<(), AppError> {
-    http::serve(listener, allow, server, shutdown).await;
+    http::serve(listener, access, server, shutdown).await;
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::config::{ConfigError, Fault, Loaded, Place};
-use daemon::http::Allow;
+use daemon::http::{Allow, Web};
 use daemon::log::Level;
 use daemon::mqtt::{Broker, Password};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -114,11 +115,18 @@ pub struct ServeSection {
     pub allow: Vec<String>,
     /// A Unix socket beside the port.
     pub unix: Option<PathBuf>,
+    /// TLS, passwords and tokens for the port, in the form of Prometheus' exporters.
+    pub web_config_file: Option<PathBuf>,
 }
 
 impl Default for ServeSection {
     fn default() -> Self {
-        Self { listen: "[::]:9100".to_owned(), allow: vec!["loopback".to_owned(), "private".to_owned()], unix: None }
+        Self {
+            listen: "[::]:9100".to_owned(),
+            allow: vec!["loopback".to_owned(), "private".to_owned()],
+            unix: None,
+            web_config_file: None,
+        }
     }
 }
 
@@ -202,6 +210,8 @@ pub struct PathSwitches {
     pub rootfs: Option<PathBuf>,
     /// `--path.udev.data`
     pub udev_data: Option<PathBuf>,
+    /// `--web.config.file`
+    pub web_config: Option<PathBuf>,
     /// `--collector.textfile.directory`; empty where it is not given.
     pub textfile: Vec<String>,
 }
@@ -225,6 +235,8 @@ pub struct Config {
     pub allow: Allow,
     /// Unix socket.
     pub unix: Option<PathBuf>,
+    /// TLS, passwords and tokens.
+    pub web: Option<Arc<Web>>,
     /// Connection options of the broker; `None` where `mqtt.enabled` is false. The client id is this host's.
     pub mqtt: Option<mqtt::Options>,
     /// Which families are published.
@@ -346,6 +358,16 @@ impl Config {
         let textfile = if switches.textfile.is_empty() { &file.path.textfile } else { &switches.textfile };
         collectors.textfile.directories = textfile.iter().filter(|path| !path.is_empty()).cloned().collect();
 
+        let web = switches.web_config.as_ref().or(file.serve.web_config_file.as_ref());
+        let web = web.filter(|path| !path.as_os_str().is_empty()).and_then(|path| {
+            let web = Web::load(path);
+            // A line for each fault of that file.
+            let faulty = |error: ConfigError| {
+                faults.extend(error.to_string().lines().map(|line| loaded.fault("serve.web_config_file", line)));
+            };
+            web.map_err(faulty).ok().map(Arc::new)
+        });
+
         let mqtt = match &host {
             Some(host) if file.mqtt.enabled => {
                 let options = file.mqtt.broker().options(&format!("utilizer-agent-{host}"));
@@ -364,6 +386,7 @@ impl Config {
                 listen,
                 allow,
                 unix: file.serve.unix.clone().filter(|path| !path.as_os_str().is_empty()),
+                web,
                 mqtt,
                 include: file.publish.include.clone(),
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
@@ -381,12 +404,14 @@ impl Config {
             let options = config.mqtt.clone()?;
             Some((format!("{options:?}"), options.password, options.tls.ca, options.tls.identity))
         };
+        let web_path = |config: &Config| config.web.as_ref().map(|web| web.path().to_owned());
         [
             ("host", self.host != other.host),
             ("path", self.root != other.root),
             ("serve.listen", self.listen != other.listen),
             ("serve.allow", self.allow != other.allow),
             ("serve.unix", self.unix != other.unix),
+            ("serve.web_config_file", web_path(self) != web_path(other)),
             ("mqtt", broker(self) != broker(other)),
             ("push.max_body", self.max_body != other.max_body),
             ("log.level", self.log_level != other.log_level),
@@ -587,6 +612,28 @@ mod tests {
     }
 
     #[test]
+    fn the_web_configuration_is_checked_with_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let web = folder.path().join("web.yml");
+        let text = format!("[serve]\nweb_config_file = \"{}\"\n", web.display());
+        std::fs::write(&web, "basic_auth_users:\n  anna: plain\ntls_server_confg: {}\n").unwrap();
+        let error = load(&text, &[]).unwrap_err();
+        let place = format!("agent.toml:2:1: serve.web_config_file: {}", web.display());
+        assert_eq!(error, format!("{place}:3:1: unknown key tls_server_confg; did you mean tls_server_config?"));
+        std::fs::write(&web, "basic_auth_users:\n  anna: plain\ntls_server_config:\n  cert_file: no.pem\n").unwrap();
+        let error = load(&text, &[]).unwrap_err();
+        let lines: Vec<_> = error.lines().collect();
+        assert!(lines[0].starts_with(&format!("{place}:2:3: basic_auth_users.anna: is no bcrypt hash")), "{error}");
+        assert!(lines[1].starts_with(&format!("{place}:4:3: tls_server_config.cert_file: can't read ")), "{error}");
+        std::fs::write(&web, "").unwrap();
+        let config = load(&text, &[]).unwrap();
+        assert_eq!(config.web.unwrap().path(), web);
+        assert!(load("[serve]\nweb_config_file = \"\"\n", &[]).unwrap().web.is_none());
+        let error = load("[serve]\nweb_config_file = \"/nonexistent/web.yml\"\n", &[]).unwrap_err();
+        assert!(error.starts_with("agent.toml:2:1: serve.web_config_file: can't read"), "{error}");
+    }
+
+    #[test]
     fn another_password_in_the_same_file_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
@@ -620,7 +667,11 @@ mod tests {
         let expected = File {
             host: file.host.clone(),
             labels: file.labels.clone(),
-            serve: ServeSection { unix: file.serve.unix.clone(), ..defaults.serve },
+            serve: ServeSection {
+                unix: file.serve.unix.clone(),
+                web_config_file: file.serve.web_config_file.clone(),
+                ..defaults.serve
+            },
             mqtt: MqttSection {
                 username: file.mqtt.username.clone(),
                 password_file: file.mqtt.password_file.clone(),
@@ -634,6 +685,7 @@ mod tests {
         assert_eq!(file, expected);
         let shown = toml::Value::try_from(&file).unwrap();
         assert!(shown["host"].is_str() && shown["serve"]["unix"].is_str() && shown["mqtt"]["key_file"].is_str());
+        assert!(shown["serve"]["web_config_file"].is_str());
         assert!(shown["mqtt"]["username"].is_str() && shown["mqtt"]["password_file"].is_str());
     }
 }

@@ -61,6 +61,9 @@ struct Switches {
     /// udev's data.
     #[arg(long = "path.udev.data", global = true, value_name = "DIR")]
     udev_data: Option<PathBuf>,
+    /// TLS, passwords and tokens, in the form of Prometheus' exporters.
+    #[arg(long = "web.config.file", global = true, value_name = "FILE")]
+    web_config: Option<PathBuf>,
     /// Where programs leave metrics in `*.prom` files; may be given more than once, with `*` and `?` in names.
     #[arg(long = "collector.textfile.directory", global = true, value_name = "DIR")]
     textfile: Vec<String>,
@@ -73,6 +76,7 @@ impl Switches {
             sysfs: self.sysfs.clone(),
             rootfs: self.rootfs.clone(),
             udev_data: self.udev_data.clone(),
+            web_config: self.web_config.clone(),
             textfile: self.textfile.clone(),
         };
         // A variable that is not UTF-8 can't be one of ours.
@@ -163,10 +167,11 @@ fn check(config: &Config) -> String {
     };
     let interval = daemon::config::duration::format(config.interval);
     format!(
-        "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}\nbroker:     {broker}\ncollectors: {}\n\
+        "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}{}\nbroker:     {broker}\ncollectors: {}\n\
          default configuration file: {DEFAULT_PATH}\n",
         config.host,
         config.listen,
+        config.web.as_ref().map_or_else(String::new, |web| format!(" ({})", web.summary())),
         running.join(", "),
     )
 }

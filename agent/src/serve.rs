@@ -290,9 +290,10 @@ impl Server {
     }
 
     async fn try_push(&self, push: Push, request: Request) -> Result<Response, Response> {
-        if !request.peer.is_local() {
+        if !request.peer.is_local() && !request.authenticated {
             let message = format!(
-                "{} may not push: only programs on this host may, over loopback or the Unix socket",
+                "{} may not push: only programs on this host may, over loopback or the Unix socket, and peers that prove \
+                 who they are (`serve.web_config_file`)",
                 request.peer
             );
             return Err(text(StatusCode::FORBIDDEN, message));

@@ -12,3 +12,4 @@ mod sample;
 mod signals;
 mod startup;
 pub(crate) mod support;
+mod web;

@@ -12,13 +12,17 @@ const PORT: u16 = 9100;
 
 /// An agent in a network of its own. A machine that allows no namespaces fails these tests: they must not be skipped.
 fn isolated(allow: &str) -> Agent {
+    isolated_by(allow, Setup::new())
+}
+
+fn isolated_by(allow: &str, setup: Setup) -> Agent {
     let script = format!(
         "ip link set lo up && ip address add {OUTSIDE}/32 dev lo || \
          {{ echo 'ip can not set up the namespace; install it with: apt-get install iproute2' >&2; exit 99; }}; exec \"$@\""
     );
     let unshare =
         if is_root() { vec!["unshare", "--net"] } else { vec!["unshare", "--user", "--map-root-user", "--net"] };
-    let agent = Setup::new()
+    let agent = setup
         .set("serve.listen", format!("[::]:{PORT}"))
         .set("serve.allow", vec![allow])
         .run_by(&[&unshare[..], &["sh", "-c", &script, "sh"]].concat())
@@ -76,13 +80,39 @@ fn a_push_from_another_host_is_refused_though_it_may_scrape() {
         assert_eq!(status, 403, "{body}");
         assert_eq!(
             body,
-            format!("{OUTSIDE} may not push: only programs on this host may, over loopback or the Unix socket\n")
+            format!(
+                "{OUTSIDE} may not push: only programs on this host may, over loopback or the Unix socket, and peers \
+                 that prove who they are (`serve.web_config_file`)\n"
+            )
         );
         for loopback in ["127.0.0.1", "::1"] {
             let (status, body) = asked(&agent, loopback, path, LINE);
             assert_eq!(status, 503, "only the broker is missing: {body}");
         }
     }
+}
+
+#[test]
+fn a_peer_that_proves_who_it_is_may_push_from_another_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = folder.path().join("web.yml");
+    // "peer-0123456789abcdef"
+    let hash = "2258f82bbd302688266c16646c1b275f25f042e5ccffe5bd21a6fee8ef62929d";
+    std::fs::write(&web, format!("bearer_auth_tokens:\n  peer: sha256:{hash}\n")).unwrap();
+    let setup = Setup::new().set("serve.web_config_file", web.display().to_string());
+    let agent = isolated_by("all", setup.clone());
+    let token = ["--header", "authorization: Bearer peer-0123456789abcdef"];
+    let (status, body) = asked(&agent, OUTSIDE, "/v1/logs", &[LINE, &token].concat());
+    assert_eq!(status, 503, "only the broker is missing: {body}");
+    for from in [OUTSIDE, "127.0.0.1"] {
+        assert_eq!(asked(&agent, from, "/v1/logs", LINE).0, 401, "{from}");
+        assert_eq!(asked(&agent, from, "/metrics", &[]).0, 401, "{from}");
+    }
+    drop(agent);
+    // The list of addresses stands before everything.
+    let agent = isolated_by("loopback", setup);
+    assert_eq!(asked(&agent, OUTSIDE, "/metrics", &token).0, 403);
+    assert_eq!(asked(&agent, "127.0.0.1", "/metrics", &token).0, 200);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, mosquitto and the ClickHouse engine on free loopback ports, in temporary
+//! Real servers for tests: PostgreSQL, mosquitto, Prometheus and the ClickHouse engine on free loopback ports, in temporary
 //! folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
@@ -12,6 +12,7 @@ pub mod http;
 mod mosquitto;
 mod postgres;
 mod program;
+mod prometheus;
 mod supervised;
 mod tail;
 
@@ -19,4 +20,5 @@ pub use clickhouse::{ClickHouse, workspace};
 pub use mosquitto::Mosquitto;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};
+pub use prometheus::Prometheus;
 pub use supervised::{free_port, wait_for};

@@ -94,8 +94,8 @@ impl Agent {
     pub(crate) fn address(&self) -> SocketAddr {
         wait_for("the agent serves", || {
             let log = self.alive_log();
-            let rest = log.split_once("serving on http://")?.1;
-            rest.split_once('\n')?.0.parse().ok()
+            let rest = log.split_once("serving on http")?.1;
+            rest.trim_start_matches('s').strip_prefix("://")?.split_once('\n')?.0.parse().ok()
         })
     }
 

@@ -1,13 +1,14 @@
 //! A small HTTP/1.1 server on hyper, for metrics, health and pushes.
 //!
 //! Bounded in connections, header time, body size and body time, so that no peer can hold a daemon's memory. Who may
-//! ask at all is decided per connection by [`Allow`].
+//! ask at all is decided per connection by [`Allow`], and after that by [`Web`] where it is configured.
 
 mod allow;
 mod gzip;
 mod negotiate;
 mod query;
 mod server;
+mod web;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,7 +24,8 @@ pub use gzip::{Gzip, gzipped};
 pub use hyper::{Method, StatusCode, header};
 pub use negotiate::{MediaRange, accepts_gzip, media_ranges};
 pub use query::pairs;
-pub use server::{BindError, Handler, Listener, bind, bind_unix, serve};
+pub use server::{Access, BindError, Handler, Listener, bind, bind_unix, serve};
+pub use web::Web;
 
 /// What handlers answer with.
 pub type Response = hyper::Response<Full<Bytes>>;
@@ -75,6 +77,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Who asks.
     pub peer: Peer,
+    /// Whether the peer has proved, by a password, a token or a certificate, that it is one of those who may ask.
+    pub authenticated: bool,
     body: Incoming,
 }
 

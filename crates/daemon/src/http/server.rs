@@ -11,13 +11,16 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::{Allow, Peer, Request, Response, StatusCode, text};
+use super::web::{Current, Verdict};
+use super::{Allow, Peer, Request, Response, StatusCode, Web, header, text};
 use crate::shutdown::Shutdown;
 
 /// A connection over this number is closed at once: a scraper or two, a page and some pushers need a handful.
@@ -30,7 +33,8 @@ const MAX_REFUSED: usize = 16;
 /// scrapes, up to a minute apart.
 const HEAD_TIME: Duration = Duration::from_secs(90);
 
-/// How long it may take to the first request: whoever opens connections and says nothing is soon rid of them.
+/// How long a TLS handshake may take, and then how long it may take to the first request: whoever opens connections and
+/// says nothing is soon rid of them.
 const FIRST_TIME: Duration = Duration::from_secs(10);
 
 /// How long running requests get when the daemon stops.
@@ -132,8 +136,24 @@ impl Drop for Listener {
     }
 }
 
+/// Who may ask. The Unix socket is open to whoever may open its file, without TLS or passwords.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// By address.
+    pub allow: Arc<Allow>,
+    /// By TLS, passwords, tokens, certificates; `None`: plain HTTP for all that `allow` permits.
+    pub web: Option<Arc<Web>>,
+}
+
+impl From<Arc<Allow>> for Access {
+    fn from(allow: Arc<Allow>) -> Self {
+        Self { allow, web: None }
+    }
+}
+
 /// Serves until the stop; then running requests get 2 s to end.
-pub async fn serve<H: Handler>(listener: Listener, allow: Arc<Allow>, handler: Arc<H>, shutdown: Shutdown) {
+pub async fn serve<H: Handler>(listener: Listener, access: impl Into<Access>, handler: Arc<H>, shutdown: Shutdown) {
+    let Access { allow, web } = access.into();
     let mut connections = JoinSet::new();
     let refused = Arc::new(Semaphore::new(MAX_REFUSED));
     let mut stop = pin!(shutdown.wait());
@@ -163,12 +183,13 @@ pub async fn serve<H: Handler>(listener: Listener, allow: Arc<Allow>, handler: A
             debug!("closed an HTTP connection from {peer}: too many are open already");
             continue;
         }
-        let (handler, shutdown) = (handler.clone(), shutdown.clone());
+        let (handler, shutdown, web) = (handler.clone(), shutdown.clone(), web.clone());
         connections.spawn(async move {
-            let allowed = place.is_none();
+            let guard = Guard { peer, allowed: place.is_none(), web, certified: false };
             match stream {
-                Stream::Tcp(stream) => connection(stream, peer, allowed, handler, shutdown).await,
-                Stream::Unix(stream) => connection(stream, peer, allowed, handler, shutdown).await,
+                Stream::Tcp(stream) => tcp_connection(stream, guard, handler, shutdown).await,
+                // The file system has decided.
+                Stream::Unix(stream) => connection(stream, Guard { web: None, ..guard }, handler, shutdown).await,
             }
             drop(place);
         });
@@ -183,34 +204,127 @@ enum Stream {
     Unix(UnixStream),
 }
 
+/// What is known of a peer before it asks.
+struct Guard {
+    peer: Peer,
+    /// By its address.
+    allowed: bool,
+    web: Option<Arc<Web>>,
+    /// By its certificate.
+    certified: bool,
+}
+
+impl Guard {
+    /// The answer to one request.
+    async fn answer<H: Handler>(&self, handler: &H, request: hyper::Request<Incoming>) -> Response {
+        if !self.allowed {
+            let peer = self.peer;
+            let message = format!("{peer} is not answered here; `[serve] allow` in the configuration decides who is");
+            return text(StatusCode::FORBIDDEN, message);
+        }
+        let (parts, body) = request.into_parts();
+        let mut request = Request {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
+            headers: parts.headers,
+            peer: self.peer,
+            authenticated: self.certified,
+            body,
+        };
+        let Some(web) = &self.web else { return handler.handle(request).await };
+        let current = web.current();
+        let mut response = match web.verdict(&current, &request.headers).await {
+            Verdict::Open => handler.handle(request).await,
+            Verdict::Known => {
+                request.authenticated = true;
+                handler.handle(request).await
+            }
+            Verdict::Unknown => unauthorized(&current),
+            Verdict::Busy => text(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being looked at; try again"),
+        };
+        for (name, value) in &current.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+}
+
+fn unauthorized(current: &Current) -> Response {
+    let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorized");
+    for challenge in current.challenges() {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, header::HeaderValue::from_static(challenge));
+    }
+    response
+}
+
+/// The first byte of a TLS connection: a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+async fn tcp_connection<H: Handler>(stream: TcpStream, mut guard: Guard, handler: Arc<H>, shutdown: Shutdown) {
+    let current = guard.web.as_ref().map(|web| web.current());
+    let Some(current) = current.filter(|current| current.tls.is_some()) else {
+        return connection(stream, guard, handler, shutdown).await;
+    };
+    if !guard.allowed {
+        // Whoever is not answered gets no handshake, which costs more than all the rest.
+        debug!("closed a connection from {}: `[serve] allow` does not name it", guard.peer);
+        return;
+    }
+    let peer = guard.peer;
+    let handshake = tokio::select! {
+        () = shutdown.wait() => return,
+        handshake = tokio::time::timeout(FIRST_TIME, handshake(stream, &current)) => handshake,
+    };
+    match handshake {
+        Ok(Ok(Some(stream))) => {
+            guard.certified = current.certified && stream.get_ref().1.peer_certificates().is_some();
+            connection(stream, guard, handler, shutdown).await;
+        }
+        Ok(Ok(None)) => debug!("closed a connection from {peer}: it does not speak TLS"),
+        Ok(Err(error)) => debug!("the TLS handshake with {peer} failed: {error}"),
+        Err(_) => debug!("closed a connection from {peer}: no TLS handshake within {} s", FIRST_TIME.as_secs()),
+    }
+}
+
+/// `None` where the peer does not speak TLS. One that asks by plain HTTP is told.
+async fn handshake(mut stream: TcpStream, current: &Current) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(None);
+    }
+    match (first, &current.tls) {
+        ([TLS_HANDSHAKE], Some(tls)) => TlsAcceptor::from(tls.clone()).accept(stream).await.map(Some),
+        ([byte], _) if byte.is_ascii_uppercase() => {
+            let told = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\
+                        content-length: 49\r\n\r\nThis port speaks TLS; ask it by https:// instead\n";
+            stream.write_all(told.as_bytes()).await?;
+            stream.shutdown().await?;
+            // What has come is read, since closing over it would take back the answer; but no more than a request.
+            let mut rest = [0; 4096];
+            for _ in 0..16 {
+                if stream.read(&mut rest).await? == 0 {
+                    break;
+                }
+            }
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
 async fn connection<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    peer: Peer,
-    allowed: bool,
+    guard: Guard,
     handler: Arc<H>,
     shutdown: Shutdown,
 ) {
+    let peer = guard.peer;
     let asked = AtomicBool::new(false);
     let service = service_fn(|request: hyper::Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let handler = &handler;
-        async move {
-            if !allowed {
-                let message =
-                    format!("{peer} is not answered here; `[serve] allow` in the configuration decides who is");
-                return Ok::<_, Infallible>(text(StatusCode::FORBIDDEN, message));
-            }
-            let (parts, body) = request.into_parts();
-            let request = Request {
-                method: parts.method,
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().map(str::to_owned),
-                headers: parts.headers,
-                peer,
-                body,
-            };
-            Ok(handler.handle(request).await)
-        }
+        let (guard, handler) = (&guard, &handler);
+        async move { Ok::<_, Infallible>(guard.answer(&**handler, request).await) }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -241,9 +355,6 @@ async fn connection<H: Handler>(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
     use super::*;
     use crate::shutdown;
 
@@ -338,7 +449,8 @@ mod tests {
         far.write_all(b"GET / HT").await.unwrap();
         // Time stands still but for what is waited for: this ends because the connection does.
         let begun = tokio::time::Instant::now();
-        connection(near, Peer::Unix, true, Arc::new(Echo), shutdown).await;
+        let guard = Guard { peer: Peer::Unix, allowed: true, web: None, certified: false };
+        connection(near, guard, Arc::new(Echo), shutdown).await;
         assert_eq!(begun.elapsed(), FIRST_TIME, "and not only when a head may take no longer");
     }
 
