@@ -58,8 +58,8 @@ definitions! {
     NETWORK_RECEIVE = "network_receive_bytes_per_second", "Bytes received over the last interval, without lo.";
     NETWORK_TRANSMIT = "network_transmit_bytes_per_second", "Bytes sent over the last interval, without lo.";
     GPU_LOAD = "gpu_load", "Share of the driver's last sample period in which the GPU was busy.";
-    GPU_MEMORY_USED = "gpu_memory_used_bytes", "Memory of the GPU in use, to a mebibyte.";
-    GPU_MEMORY_TOTAL = "gpu_memory_total_bytes", "Memory of the GPU, to a mebibyte.";
+    GPU_MEMORY_USED = "gpu_memory_used_bytes", "Memory of the GPU in use.";
+    GPU_MEMORY_TOTAL = "gpu_memory_total_bytes", "Memory of the GPU.";
     GPU_MEMORY_PERCENT = "gpu_memory_percent", "Share of the GPU's memory in use.";
     GPU_TEMPERATURE = "gpu_temperature_celsius", "Temperature of the GPU.";
     GPU_POWER = "gpu_power_watts", "Power that the GPU draws.";
@@ -236,6 +236,32 @@ fn gpus(now: &Families, out: &mut Gauges) {
         push(GPU_MEMORY_PERCENT, used.zip(total).map(|(used, total)| used / total * 100.0));
         push(GPU_TEMPERATURE, of(temperature));
         push(GPU_POWER, of(power));
+    }
+    amd_gpus(now, out);
+}
+
+/// AMD's, from sysfs. Temperature and power are among hwmon's families only.
+fn amd_gpus(now: &Families, out: &mut Gauges) {
+    for (index, card) in now.samples("node_drm_card_info").iter().enumerate() {
+        // The information has more labels than the figures, which may be missing for some cards.
+        let name = card.labels.get("card").unwrap_or_default();
+        let of = |family| {
+            let samples = now.samples(family);
+            let same = |sample: &&Sample| sample.labels.get("card") == Some(name);
+            samples.get(index).filter(same).or_else(|| samples.iter().find(same)).map(|sample| sample.value)
+        };
+        let uuid = card.labels.get("unique_id").unwrap_or_default();
+        let labels = Labels::new([("gpu", name), ("name", "AMD GPU"), ("uuid", uuid)]);
+        let mut push = |name, value: Option<f64>| {
+            if let Some(value) = value {
+                out.push(name, labels.clone(), value);
+            }
+        };
+        let (used, total) = (of("node_drm_memory_vram_used_bytes"), of("node_drm_memory_vram_size_bytes"));
+        push(GPU_LOAD, of("node_drm_gpu_busy_percent"));
+        push(GPU_MEMORY_USED, used);
+        push(GPU_MEMORY_TOTAL, total);
+        push(GPU_MEMORY_PERCENT, used.zip(total).map(|(used, total)| used / total * 100.0));
     }
 }
 

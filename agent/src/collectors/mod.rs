@@ -10,6 +10,7 @@ mod cpu;
 mod devices;
 mod diskstats;
 mod dmi;
+mod drm;
 mod edac;
 mod filesystem;
 mod gpu;
@@ -143,6 +144,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("cpu", true),
     ("diskstats", true),
     ("dmi", true),
+    ("drm", true),
     ("edac", true),
     ("filesystem", true),
     ("gpu", true),
@@ -194,6 +196,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(dmi::Dmi::new(host)),
+        Box::new(drm::Drm::new(host)),
         Box::new(edac::Edac::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(gpu::Gpu::new(host, &settings.gpu)),
