@@ -513,7 +513,10 @@ impl Reader<'_> {
     fn utilization(&mut self, handle: &Handle<'_>, processes: &mut [Process]) {
         let since = self.history.sampled;
         let samples = self.asking.ask("process utilization", || handle.process_utilization_stats(since));
-        for sample in samples.into_iter().flatten() {
+        // Several of one process come in no promised order; the newest counts.
+        let mut samples = samples.unwrap_or_default();
+        samples.sort_by_key(|sample| sample.timestamp);
+        for sample in samples {
             self.history.sampled = self.history.sampled.max(sample.timestamp);
             let shares = [sample.sm_util, sample.mem_util, sample.enc_util, sample.dec_util].map(percent);
             let [Some(sm), Some(memory), Some(encoder), Some(decoder)] = shares else { continue };
