@@ -55,7 +55,11 @@ const FOUNDATIONS: &[&str] = &[
 
 /// Lines of the agent that spell `/proc` or `/sys` and open nothing: file, a part of the line, why it has to be so.
 const SPELLED_ELSEWHERE: &[(&str, &str, &str)] = &[
-    ("agent/src/collectors/netclass/mod.rs", "data from /sys/class/net/<iface>", "node_exporter's help text, word for word"),
+    (
+        "agent/src/collectors/netclass/mod.rs",
+        "data from /sys/class/net/<iface>",
+        "node_exporter's help text, word for word",
+    ),
     ("agent/src/collectors/vmstat.rs", "/proc/vmstat information field", "node_exporter's help text, word for word"),
     ("agent/src/collectors/nvme.rs", "/sys/class/nvme/<device>", "node_exporter's help texts, word for word"),
     (
