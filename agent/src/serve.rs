@@ -245,6 +245,19 @@ impl Server {
         out.counter("utilizer_push_refused_total", "Pushes that were refused whole, with a 4xx or 5xx answer.");
         each(out, &self.push_refused);
 
+        if let Some(web) = &config.web {
+            let counts = web.counts();
+            out.counter("utilizer_web_denied_total", "Requests that proved nobody who may ask: answered 401.");
+            out.value(counts.denied as f64);
+            out.counter("utilizer_web_handshakes_failed_total", "Connections that came to no TLS handshake.");
+            out.value(counts.failed_handshakes as f64);
+            out.gauge(
+                "utilizer_web_config_valid",
+                "0 while the web configuration, as it is on disk, can't be used and the one before stays in force.",
+            );
+            out.value(f64::from(counts.valid));
+        }
+
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();
         out.gauge("utilizer_mqtt_connected", "1 with a connection to the broker.");

@@ -139,7 +139,7 @@ fn wrong_paths_and_methods_are_told_so() {
 
 #[test]
 fn a_disabled_collector_is_gone() {
-    let agent = Setup::new().set("collectors.disable", vec!["loadavg", "netdev"]).start();
+    let agent = Setup::new().set("collectors.disable", vec!["loadavg", "netclass", "netdev"]).start();
     agent.metric_becomes("utilizer_sampler_passes_total", |passes| passes >= 2.0);
     let text = agent.get("/metrics").body;
     for gone in ["node_load", "utilizer_load1", "node_network_", "utilizer_network_", "collector=\"loadavg\""] {

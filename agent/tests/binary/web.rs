@@ -107,6 +107,11 @@ fn a_password_or_a_token_opens_every_page_and_nothing_else_does() {
         assert_eq!(curl(&keys, &agent, "https", path, &[]).0, 401);
     }
     assert!(!agent.log().contains("horse") && !agent.log().contains(TOKEN));
+    let page = curl(&keys, &agent, "https", "/metrics", &["--header", &bearer]).1;
+    assert!(
+        page.contains("\nutilizer_web_denied_total 12\n") && page.contains("\nutilizer_web_config_valid 1\n"),
+        "{page}"
+    );
     // A header as large as the server reads at all, and one larger.
     for (size, expected) in [(50_000, 401), (200_000, 431)] {
         let header = format!("authorization: Basic {}", "A".repeat(size));
@@ -167,6 +172,8 @@ fn what_changes_in_the_files_is_taken_up_and_faults_are_not() {
         assert_eq!(curl(&keys, &agent, "https", "/healthz", &[]).0, 401);
         agent.log().contains("is not read anew, the old one stays in force").then_some(())
     });
+    let page = curl(&keys, &agent, "https", "/metrics", &["--user", "anna:horse-staple"]).1;
+    assert!(page.contains("\nutilizer_web_config_valid 0\n"), "{page}");
     keys.web(TLS);
     wait_for("no password is asked for", || (curl(&keys, &agent, "https", "/healthz", &[]).0 == 200).then_some(()));
     keys.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=new");

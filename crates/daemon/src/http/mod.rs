@@ -25,7 +25,7 @@ pub use hyper::{Method, StatusCode, header};
 pub use negotiate::{MediaRange, accepts_gzip, media_ranges};
 pub use query::pairs;
 pub use server::{Access, BindError, Handler, Listener, bind, bind_unix, serve};
-pub use web::Web;
+pub use web::{Web, WebCounts};
 
 /// What handlers answer with.
 pub type Response = hyper::Response<Full<Bytes>>;

@@ -262,10 +262,9 @@ fn unauthorized(current: &Current) -> Response {
 const TLS_HANDSHAKE: u8 = 0x16;
 
 async fn tcp_connection<H: Handler>(stream: TcpStream, mut guard: Guard, handler: Arc<H>, shutdown: Shutdown) {
-    let current = guard.web.as_ref().map(|web| web.current());
-    let Some(current) = current.filter(|current| current.tls.is_some()) else {
-        return connection(stream, guard, handler, shutdown).await;
-    };
+    let web = guard.web.clone();
+    let secure = web.as_ref().map(|web| (web, web.current())).filter(|(_, current)| current.tls.is_some());
+    let Some((web, current)) = secure else { return connection(stream, guard, handler, shutdown).await };
     if !guard.allowed {
         // Whoever is not answered gets no handshake, which costs more than all the rest.
         debug!("closed a connection from {}: `[serve] allow` does not name it", guard.peer);
@@ -276,13 +275,14 @@ async fn tcp_connection<H: Handler>(stream: TcpStream, mut guard: Guard, handler
         () = shutdown.wait() => return,
         handshake = tokio::time::timeout(FIRST_TIME, handshake(stream, &current)) => handshake,
     };
+    if let Ok(Ok(Some(stream))) = handshake {
+        guard.certified = current.certified && stream.get_ref().1.peer_certificates().is_some();
+        return connection(stream, guard, handler, shutdown).await;
+    }
+    web.count_failed_handshake();
     match handshake {
-        Ok(Ok(Some(stream))) => {
-            guard.certified = current.certified && stream.get_ref().1.peer_certificates().is_some();
-            connection(stream, guard, handler, shutdown).await;
-        }
-        Ok(Ok(None)) => debug!("closed a connection from {peer}: it does not speak TLS"),
         Ok(Err(error)) => debug!("the TLS handshake with {peer} failed: {error}"),
+        Ok(Ok(_)) => debug!("closed a connection from {peer}: it does not speak TLS"),
         Err(_) => debug!("closed a connection from {peer}: no TLS handshake within {} s", FIRST_TIME.as_secs()),
     }
 }

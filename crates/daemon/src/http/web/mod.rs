@@ -12,6 +12,7 @@ mod tls;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,10 +32,24 @@ pub struct Web {
     path: PathBuf,
     checker: Checker,
     state: Mutex<State>,
+    denied: AtomicU64,
+    failed_handshakes: AtomicU64,
+}
+
+/// How a web configuration fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebCounts {
+    /// Requests answered 401.
+    pub denied: u64,
+    /// TLS handshakes that did not come to an end, and connections that did not begin one.
+    pub failed_handshakes: u64,
+    /// Whether the files could be used as they were at the last look.
+    pub valid: bool,
 }
 
 struct State {
     current: Arc<Current>,
+    valid: bool,
     looked: Instant,
     stamps: Vec<(PathBuf, Option<Stamp>)>,
 }
@@ -70,8 +85,14 @@ impl Web {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let (current, files) = file::load(path)?;
         let stamps = files.into_iter().map(|file| (stamp(&file), file)).map(|(stamp, file)| (file, stamp)).collect();
-        let state = State { current: Arc::new(current), looked: Instant::now(), stamps };
-        Ok(Self { path: path.to_owned(), checker: Checker::new(), state: Mutex::new(state) })
+        let state = State { current: Arc::new(current), valid: true, looked: Instant::now(), stamps };
+        Ok(Self {
+            path: path.to_owned(),
+            checker: Checker::new(),
+            state: Mutex::new(state),
+            denied: AtomicU64::new(0),
+            failed_handshakes: AtomicU64::new(0),
+        })
     }
 
     /// Where it is.
@@ -126,15 +147,36 @@ impl Web {
                     .map(|(s, f)| (f, s))
                     .collect();
                 state.current = Arc::new(current);
+                state.valid = true;
                 info!("the web configuration {} is read anew", self.path.display());
             }
-            Err(error) => error!("the web configuration is not read anew, the old one stays in force: {error}"),
+            Err(error) => {
+                state.valid = false;
+                error!("the web configuration is not read anew, the old one stays in force: {error}");
+            }
         }
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> WebCounts {
+        WebCounts {
+            denied: self.denied.load(Ordering::Relaxed),
+            failed_handshakes: self.failed_handshakes.load(Ordering::Relaxed),
+            valid: self.lock().valid,
+        }
+    }
+
+    pub(super) fn count_failed_handshake(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a request with these headers may be answered.
     pub(super) async fn verdict(&self, current: &Current, headers: &HeaderMap) -> Verdict {
-        self.checker.verdict(&current.users, headers).await
+        let verdict = self.checker.verdict(&current.users, headers).await;
+        if verdict == Verdict::Unknown {
+            self.denied.fetch_add(1, Ordering::Relaxed);
+        }
+        verdict
     }
 }
 
