@@ -61,6 +61,12 @@ const SPELLED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "node_exporter's help text, word for word",
     ),
     ("agent/src/collectors/vmstat.rs", "/proc/vmstat information field", "node_exporter's help text, word for word"),
+    ("agent/src/collectors/fibrechannel.rs", "/sys/class/fc_host/<host>", "node_exporter's help text, word for word"),
+    (
+        "agent/src/collectors/infiniband.rs",
+        "/sys/class/infiniband/<device>",
+        "node_exporter's help text, word for word",
+    ),
     ("agent/src/collectors/nvme.rs", "/sys/class/nvme/<device>", "node_exporter's help texts, word for word"),
     (
         "agent/src/collectors/powersupplyclass.rs",

@@ -119,6 +119,36 @@ pub(crate) fn index<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
 }
 
+/// A text that is part of a device's labels, and may change.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    attribute: Attribute,
+    known: String,
+}
+
+impl Watched {
+    /// At this path, as it reads now; empty where it can't be read.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        let mut attribute = Attribute::new(path);
+        let known = attribute.text().ok().flatten().unwrap_or_default();
+        Self { attribute, known }
+    }
+
+    /// As it was read first.
+    pub(crate) fn text(&self) -> &str {
+        &self.known
+    }
+
+    /// Whether it reads otherwise now.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let Self { attribute, known } = self;
+        match attribute.bytes(|now| now == known.as_bytes()) {
+            Ok(same) => !same.unwrap_or(known.is_empty()),
+            Err(_) => !known.is_empty(),
+        }
+    }
+}
+
 /// An attribute that is read at each pass.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -153,11 +183,18 @@ impl Live {
 
     /// The value now as a whole number, where what stands there may not be anything else. `None` where it can't be had.
     pub(crate) fn count(&mut self) -> Result<Option<u64>, CollectError> {
+        self.with(|text| number(text).ok_or_else(|| TextError::expected("a whole number", text)))
+    }
+
+    /// What `parse` makes of the value now; what it refuses is an error. `None` where there is no value to be had.
+    pub(crate) fn with<R>(
+        &mut self,
+        parse: impl FnOnce(&[u8]) -> Result<R, TextError>,
+    ) -> Result<Option<R>, CollectError> {
         if self.refused {
             return Ok(None);
         }
-        let read = self.attribute.bytes(|text| number(text).ok_or_else(|| TextError::expected("a whole number", text)));
-        match read {
+        match self.attribute.bytes(parse) {
             Ok(None) => Ok(None),
             Ok(Some(value)) => {
                 let value = value.map_err(CollectError::malformed(self.attribute.path()))?;

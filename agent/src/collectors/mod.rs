@@ -12,9 +12,11 @@ mod diskstats;
 mod dmi;
 mod drm;
 mod edac;
+mod fibrechannel;
 mod filesystem;
 mod gpu;
 mod hwmon;
+mod infiniband;
 mod links;
 mod loadavg;
 mod mdadm;
@@ -34,6 +36,8 @@ mod settings;
 mod stat;
 #[doc(hidden)]
 pub mod systemd;
+mod table;
+mod tapestats;
 #[doc(hidden)]
 pub mod textfile;
 mod thermal_zone;
@@ -146,9 +150,11 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("dmi", true),
     ("drm", true),
     ("edac", true),
+    ("fibrechannel", true),
     ("filesystem", true),
     ("gpu", true),
     ("hwmon", true),
+    ("infiniband", true),
     ("loadavg", true),
     ("mdadm", true),
     ("meminfo", true),
@@ -161,6 +167,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("rapl", true),
     ("stat", true),
     ("systemd", false),
+    ("tapestats", true),
     ("textfile", true),
     ("thermal_zone", true),
     ("time", true),
@@ -198,9 +205,11 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(dmi::Dmi::new(host)),
         Box::new(drm::Drm::new(host)),
         Box::new(edac::Edac::new(host)),
+        Box::new(fibrechannel::FibreChannel::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(gpu::Gpu::new(host, &settings.gpu)),
         Box::new(hwmon::HwMon::new(host, &settings.hwmon)),
+        Box::new(infiniband::InfiniBand::new(host, &settings.infiniband)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
@@ -213,6 +222,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(rapl::Rapl::new(host, &settings.rapl)),
         Box::new(stat::Stat::new(proc_stat)),
         Box::new(systemd::Systemd::new(host, &settings.systemd)),
+        Box::new(tapestats::TapeStats::new(host, &settings.tapestats)),
         Box::new(textfile::TextFiles::new(&settings.textfile)),
         Box::new(thermal_zone::ThermalZone::new(host)),
         Box::new(time::Time),

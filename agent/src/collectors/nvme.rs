@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::collectors::devices::{Devices, text, value};
+use crate::collectors::devices::{Devices, Watched, text, value};
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
-use crate::host::{Attribute, Directory, HostRoot};
+use crate::host::{Directory, HostRoot};
 use crate::snapshot::{Families, Labels};
 
 /// The block layer's, whatever the device's own are.
@@ -13,7 +13,7 @@ const SECTOR_BYTES: f64 = 512.0;
 struct Controller {
     info: Labels,
     /// Part of `info`, which is made anew when it changes.
-    state: Attribute,
+    state: Watched,
     namespaces: Vec<Namespace>,
 }
 
@@ -30,19 +30,21 @@ struct Namespace {
 impl Controller {
     fn new(name: &str, place: &Path) -> Option<Self> {
         let label = |file: &str| text(place.join(file)).unwrap_or_default();
+        let state = Watched::at(place.join("state"));
         let info = Labels::new([
             ("cntlid", &*label("cntlid")),
             ("device", name),
             ("firmware_revision", &*label("firmware_rev")),
             ("model", &*label("model")),
             ("serial", &*label("serial")),
-            ("state", &*label("state")),
+            ("state", state.text()),
         ]);
         let mut entries = Directory::new(place.to_owned());
         let entries = entries.list().ok().flatten().unwrap_or_default();
         let entries = entries.iter().filter_map(|entry| std::str::from_utf8(entry).ok());
         let namespaces = entries.filter_map(|entry| Namespace::new(name, namespace_id(entry)?, place.join(entry)));
-        Some(Self { info, state: Attribute::new(place.join("state")), namespaces: namespaces.collect() })
+        let namespaces = namespaces.collect();
+        Some(Self { info, state, namespaces })
     }
 }
 
@@ -91,13 +93,7 @@ impl Collector for Nvme {
 
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
         let Some(controllers) = self.controllers.get(Controller::new)? else { return Ok(Outcome::Nothing) };
-        let changed = controllers.iter_mut().any(|Controller { info, state, .. }| {
-            let known = info.get("state").unwrap_or_default().as_bytes();
-            match state.bytes(|now| now == known) {
-                Ok(same) => !same.unwrap_or(known.is_empty()),
-                Err(_) => !known.is_empty(),
-            }
-        });
+        let changed = controllers.iter_mut().any(|controller| controller.state.has_changed());
         let controllers = if changed {
             self.controllers.soon();
             self.controllers.get(Controller::new)?

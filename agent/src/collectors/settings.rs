@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, diskstats, filesystem, gpu, hwmon, netclass, netdev, powersupplyclass, processes, rapl, systemd,
-    textfile,
+    CATALOGUE, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, powersupplyclass, processes, rapl,
+    systemd, tapestats, textfile,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -25,6 +25,8 @@ pub struct CollectorSettings {
     pub gpu: gpu::Settings,
     /// `[collectors.hwmon]`
     pub hwmon: hwmon::Settings,
+    /// `[collectors.infiniband]`
+    pub infiniband: infiniband::Settings,
     /// `[collectors.netclass]`
     pub netclass: netclass::Settings,
     /// `[collectors.netdev]`
@@ -37,6 +39,8 @@ pub struct CollectorSettings {
     pub rapl: rapl::Settings,
     /// `[collectors.systemd]`
     pub systemd: systemd::Settings,
+    /// `[collectors.tapestats]`
+    pub tapestats: tapestats::Settings,
     /// `[collectors.textfile]`
     pub textfile: textfile::Settings,
 }
