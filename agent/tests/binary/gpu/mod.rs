@@ -62,8 +62,7 @@ impl Machine {
             fs::write(process.join("comm"), format!("{name}\n")).unwrap();
         }
         let library = library.display().to_string();
-        let gpu =
-            toml::Table::from_iter([("library".to_owned(), library.into()), ("timeout".to_owned(), "700ms".into())]);
+        let gpu = toml::Table::from_iter([("library".to_owned(), library.into())]);
         setup
             .set("path.procfs", folder.join("proc").display().to_string())
             .set("collectors.disable_defaults", true)
@@ -259,7 +258,11 @@ fn gpus_come_and_go_and_drivers_are_loaded_anew() {
 
 #[test]
 fn a_driver_that_hangs_holds_nothing_else() {
-    let mut machine = Machine::start();
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = [("library", library().display().to_string()), ("timeout", "700ms".to_owned())];
+    let gpu = toml::Table::from_iter(gpu.map(|(key, value)| (key.to_owned(), value.into())));
+    let setup = Machine::setup(folder.path(), library(), Setup::new()).set("collectors.gpu", gpu);
+    let mut machine = Machine { agent: setup.start(), folder };
     let first = uuid(GPU_0);
     machine.becomes("DCGM_FI_DEV_GPU_UTIL", &[&first], |value| value.is_some());
     machine.control("hang\n");
