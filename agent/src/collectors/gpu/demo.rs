@@ -94,6 +94,7 @@ fn device(identity: &Identity, load: f64, seconds: f64) -> Device {
         instances: Vec::new(),
         processes: Some(vec![process]),
         xids: Some(Xids::default()),
+        nvlink_bytes: None,
         query_errors: 0,
     }
 }

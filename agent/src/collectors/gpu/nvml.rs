@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nvml_wrapper::enum_wrappers::device::{
     Clock, EccCounter, MemoryError, PcieUtilCounter, PerformancePolicy, TemperatureSensor,
@@ -36,7 +36,7 @@ const FIELDS: &[(Metric, u32, u32)] = &[
     (Metric::NvlinkRecovery, fi::NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL, 0),
 ];
 
-/// Data that went over all NVLinks, out and in; their sum is one metric.
+/// Data that went over all NVLinks, out and in, in KiB.
 const NVLINK_TRAFFIC: [u32; 2] = [fi::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, fi::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX];
 const ALL_LINKS: u32 = u32::MAX;
 
@@ -55,6 +55,8 @@ struct History {
     errors: u64,
     /// The newest of the processes' utilization samples, in NVML's microseconds.
     sampled: u64,
+    /// When data over NVLink was counted last, and how many KiB there were in both directions.
+    nvlink: Option<(Instant, f64)>,
     lost: bool,
 }
 
@@ -167,10 +169,7 @@ impl Nvidia {
             let history = self.history.entry(identity.uuid.clone()).or_default();
             let asking = Asking { lost: handle.is_none(), over: None, errors: 0 };
             let mut reader = Reader { host: &self.host, asking, history };
-            let (values, instances, processes) = match &handle {
-                Some(handle) => reader.all(handle),
-                None => (Values::default(), Vec::new(), None),
-            };
+            let found = handle.as_ref().map(|handle| reader.all(handle)).unwrap_or_default();
             let Asking { lost, over, errors } = reader.asking;
             if let Some(error) = over {
                 return Err(error);
@@ -192,10 +191,11 @@ impl Nvidia {
                 Device {
                     identity: identity.clone(),
                     up: true,
-                    values,
-                    instances,
-                    processes,
+                    values: found.values,
+                    instances: found.instances,
+                    processes: found.processes,
                     xids: self.heard.of(&identity.uuid),
+                    nvlink_bytes: found.nvlink_bytes,
                     query_errors: history.errors,
                 }
             });
@@ -259,6 +259,7 @@ fn lost(identity: &Identity, history: &History, heard: &Heard) -> Device {
         instances: Vec::new(),
         processes: None,
         xids: heard.of(&identity.uuid),
+        nvlink_bytes: None,
         query_errors: history.errors,
     }
 }
@@ -339,6 +340,15 @@ impl Asking {
     }
 }
 
+/// What one GPU said.
+#[derive(Default)]
+struct Found {
+    values: Values,
+    instances: Vec<Instance>,
+    processes: Option<Vec<Process>>,
+    nvlink_bytes: Option<[f64; 2]>,
+}
+
 /// Asks one GPU.
 struct Reader<'a> {
     host: &'a HostRoot,
@@ -347,13 +357,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn all(&mut self, handle: &Handle<'_>) -> (Values, Vec<Instance>, Option<Vec<Process>>) {
-        let mut values = Values::default();
-        self.load(handle, &mut values);
-        self.state(handle, &mut values);
-        self.errors(handle, &mut values);
-        let (instances, processes) = self.shares(handle);
-        (values, instances, processes)
+    fn all(&mut self, handle: &Handle<'_>) -> Found {
+        let mut found = Found::default();
+        self.load(handle, &mut found.values);
+        self.state(handle, &mut found.values);
+        self.errors(handle, &mut found.values);
+        self.fields(handle, &mut found);
+        (found.instances, found.processes) = self.shares(handle);
+        found
     }
 
     /// How busy it is.
@@ -424,16 +435,22 @@ impl Reader<'_> {
             values.set(Metric::RemapPending, Some(rows.pending.into()));
             values.set(Metric::RemapFailure, Some(rows.failed.into()));
         }
+    }
+
+    /// What is asked for by number, in one question.
+    fn fields(&mut self, handle: &Handle<'_>, found: &mut Found) {
         let fields = FIELDS.iter().map(|(_, id, scope)| Field { id: *id, scope: *scope });
         let fields: Vec<Field> =
             fields.chain(NVLINK_TRAFFIC.into_iter().map(|id| Field { id, scope: ALL_LINKS })).collect();
-        if let Some(found) = ask.ask("fields", || raw::field_values(handle, &fields)) {
-            for ((metric, ..), value) in FIELDS.iter().zip(&found) {
-                values.set(*metric, *value);
-            }
-            if let [Some(out), Some(into)] = found[FIELDS.len()..] {
-                values.set(Metric::NvlinkBandwidth, Some(out + into));
-            }
+        let Some(values) = self.asking.ask("fields", || raw::field_values(handle, &fields)) else { return };
+        for ((metric, ..), value) in FIELDS.iter().zip(&values) {
+            found.values.set(*metric, *value);
+        }
+        let [Some(sent), Some(received)] = values[FIELDS.len()..] else { return };
+        found.nvlink_bytes = Some([sent, received].map(|kib| kib * 1024.0));
+        let now = (Instant::now(), sent + received);
+        if let Some(before) = self.history.nvlink.replace(now) {
+            found.values.set(Metric::NvlinkBandwidth, megabytes_per_second(before, now));
         }
     }
 
@@ -539,6 +556,13 @@ fn percent(value: u32) -> Option<f64> {
     (value <= 100).then_some(f64::from(value))
 }
 
+/// DCGM's way to tell it: KiB a second, divided by 1000. `None` where the counter began anew.
+fn megabytes_per_second(before: (Instant, f64), now: (Instant, f64)) -> Option<f64> {
+    let seconds = now.0.saturating_duration_since(before.0).as_secs_f64();
+    let kib = now.1 - before.1;
+    (kib >= 0.0 && seconds > 0.0).then(|| kib / seconds / 1000.0)
+}
+
 fn memory(handle: &Handle<'_>) -> Result<Memory, NvmlError> {
     match handle.memory_info() {
         Ok(memory) => {
@@ -572,6 +596,15 @@ mod tests {
         ] {
             assert_eq!(profile(name), expected);
         }
+    }
+
+    #[test]
+    fn nvlink_is_told_as_a_rate() {
+        let begun = Instant::now();
+        let later = begun + Duration::from_secs(10);
+        assert_eq!(megabytes_per_second((begun, 1000.0), (later, 51_000.0)), Some(5.0));
+        assert_eq!(megabytes_per_second((begun, 1000.0), (later, 0.0)), None);
+        assert_eq!(megabytes_per_second((begun, 0.0), (begun, 1.0)), None);
     }
 
     #[test]

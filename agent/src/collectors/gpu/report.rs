@@ -66,8 +66,9 @@ metrics! {
     NvlinkReplay: Counter "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", "Total number of NVLink retries.";
     NvlinkRecovery: Counter "DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL",
         "Total number of NVLink recovery errors.";
-    NvlinkBandwidth: Counter "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
-        "Total number of NVLink bandwidth counters for all lanes.";
+    // dcgm-exporter calls it a counter, but what DCGM gives is a rate.
+    NvlinkBandwidth: Gauge "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
+        "Data over all NVLinks in both directions since the last interval (in MB/s).";
     RemappedUncorrectable: Counter "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
         "Number of remapped rows for uncorrectable errors";
     RemappedCorrectable: Counter "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS",
@@ -207,6 +208,8 @@ pub(super) struct Device {
     pub(super) processes: Option<Vec<Process>>,
     /// `None` where the driver does not report errors.
     pub(super) xids: Option<Xids>,
+    /// Bytes over all NVLinks so far, out and in.
+    pub(super) nvlink_bytes: Option<[f64; 2]>,
     /// Questions that failed otherwise than because the GPU does not have the answer.
     pub(super) query_errors: u64,
 }
@@ -282,6 +285,17 @@ impl Report {
         for device in &self.devices {
             out.push(&device.identity.labels, device.query_errors as f64);
         }
+        for (direction, name, help) in [
+            (0, "utilizer_gpu_nvlink_transmit_bytes_total", "Data that the GPU sent over all its NVLinks."),
+            (1, "utilizer_gpu_nvlink_receive_bytes_total", "Data that the GPU received over all its NVLinks."),
+        ] {
+            out.counter(name, help);
+            for device in &self.devices {
+                if let Some(bytes) = device.nvlink_bytes {
+                    out.push(&device.identity.labels, bytes[direction]);
+                }
+            }
+        }
         out.gauge("utilizer_gpu_driver_info", "Versions of the GPU driver, of NVML and of the CUDA that it supports.");
         let versions = [("driver_version", &*self.driver), ("nvml_version", &self.nvml), ("cuda_version", &self.cuda)];
         out.push(&Labels::new(versions), 1.0);
@@ -353,6 +367,7 @@ mod tests {
             instances: Vec::new(),
             processes: Some(processes),
             xids: None,
+            nvlink_bytes: None,
             query_errors: 0,
         }
     }
