@@ -5,7 +5,10 @@
 //! write its file, and name it in [`CATALOGUE`] and in `linux`; keys of its own are a `Settings` in its file, which
 //! [`CollectorSettings`] has as a table.
 
+mod arp;
+mod bonding;
 mod cache;
+mod conntrack;
 mod cpu;
 mod devices;
 mod diskstats;
@@ -24,6 +27,7 @@ mod meminfo;
 mod names;
 mod netclass;
 mod netdev;
+mod netstat;
 mod nvme;
 mod portable;
 mod powersupplyclass;
@@ -33,15 +37,19 @@ mod procstat;
 mod rapl;
 mod registry;
 mod settings;
+mod sockstat;
+mod softnet;
 mod stat;
 #[doc(hidden)]
 pub mod systemd;
 mod table;
 mod tapestats;
+mod tcpstat;
 #[doc(hidden)]
 pub mod textfile;
 mod thermal_zone;
 mod time;
+mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
@@ -145,6 +153,9 @@ pub const PROCESSES: &str = "processes";
 
 /// All collectors by name, in the order in which they run, and whether each runs by default.
 pub const CATALOGUE: &[(&str, bool)] = &[
+    ("arp", true),
+    ("bonding", true),
+    ("conntrack", true),
     ("cpu", true),
     ("diskstats", true),
     ("dmi", true),
@@ -160,17 +171,22 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("meminfo", true),
     ("netclass", true),
     ("netdev", true),
+    ("netstat", true),
     ("nvme", true),
     ("powersupplyclass", true),
     ("pressure", true),
     (PROCESSES, true),
     ("rapl", true),
+    ("sockstat", true),
+    ("softnet", true),
     ("stat", true),
     ("systemd", false),
     ("tapestats", true),
+    ("tcpstat", false),
     ("textfile", true),
     ("thermal_zone", true),
     ("time", true),
+    ("udp_queues", true),
     ("uname", true),
     ("vmstat", true),
     ("watchdog", true),
@@ -200,6 +216,9 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
     let proc_stat = Arc::new(Mutex::new(procstat::ProcStatFile::new(host)));
     let links = Arc::new(Mutex::new(links::Links::new(host)));
     let list: Vec<Box<dyn Collector>> = vec![
+        Box::new(arp::Arp::new(host, &settings.arp)),
+        Box::new(bonding::Bonding::new(host)),
+        Box::new(conntrack::ConnTrack::new(host)),
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(dmi::Dmi::new(host)),
@@ -215,17 +234,22 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(meminfo::MemInfo::new(host)),
         Box::new(netclass::NetClass::new(host, &settings.netclass, Arc::clone(&links))),
         Box::new(netdev::NetDev::new(host, &settings.netdev, links)),
+        Box::new(netstat::NetStat::new(host, &settings.netstat)),
         Box::new(nvme::Nvme::new(host)),
         Box::new(powersupplyclass::PowerSupplies::new(host, &settings.powersupplyclass)),
         Box::new(pressure::Pressure::new(host)),
         Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(rapl::Rapl::new(host, &settings.rapl)),
+        Box::new(sockstat::SockStat::new(host)),
+        Box::new(softnet::SoftNet::new(host)),
         Box::new(stat::Stat::new(proc_stat)),
         Box::new(systemd::Systemd::new(host, &settings.systemd)),
         Box::new(tapestats::TapeStats::new(host, &settings.tapestats)),
+        Box::new(tcpstat::TcpStat::new(host)),
         Box::new(textfile::TextFiles::new(&settings.textfile)),
         Box::new(thermal_zone::ThermalZone::new(host)),
         Box::new(time::Time),
+        Box::new(udp_queues::UdpQueues::new(host)),
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
         Box::new(watchdog::Watchdogs::new(host)),

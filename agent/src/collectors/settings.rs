@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, powersupplyclass, processes, rapl,
-    systemd, tapestats, textfile,
+    CATALOGUE, arp, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, netstat, powersupplyclass,
+    processes, rapl, systemd, tapestats, textfile,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -17,6 +17,8 @@ pub struct CollectorSettings {
     pub disable: Vec<String>,
     /// Run only what `enable` names.
     pub disable_defaults: bool,
+    /// `[collectors.arp]`
+    pub arp: arp::Settings,
     /// `[collectors.diskstats]`
     pub diskstats: diskstats::Settings,
     /// `[collectors.filesystem]`
@@ -31,6 +33,8 @@ pub struct CollectorSettings {
     pub netclass: netclass::Settings,
     /// `[collectors.netdev]`
     pub netdev: netdev::Settings,
+    /// `[collectors.netstat]`
+    pub netstat: netstat::Settings,
     /// `[collectors.powersupplyclass]`
     pub powersupplyclass: powersupplyclass::Settings,
     /// `[collectors.processes]`

@@ -21,7 +21,7 @@ pub(crate) use listing::RawDir;
 pub use netlink::{Netlink, attributes};
 #[cfg(target_os = "linux")]
 pub(crate) use rustix::fs::RawDir;
-pub use text::{Fields, TextError, fields, lines, number};
+pub use text::{Fields, TextError, fields, hex, lines, number};
 
 /// The places under which the host is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -90,6 +90,18 @@ pub fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// A whole hexadecimal number that fits 64 bits; nothing else, no `0x`.
+pub fn hex(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |sum, byte| {
+        let digit = char::from(*byte).to_digit(16)?;
+        // Four bits more have to fit.
+        (sum >> 60 == 0).then_some(sum << 4 | u64::from(digit))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +112,17 @@ mod tests {
         assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
         for bad in [&b""[..], b"18446744073709551616", b"-1", b"+1", b"1 ", b"1.5", b"\xff", b"0x1"] {
             assert_eq!(number(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_numbers_fit_too() {
+        assert_eq!(hex(b"0"), Some(0));
+        assert_eq!(hex(b"00122a82"), Some(0x0012_2a82));
+        assert_eq!(hex(b"fFfFffffffffffff"), Some(u64::MAX));
+        assert_eq!(hex(b"00000000000000000001"), Some(1));
+        for bad in [&b""[..], b"10000000000000000", b"0x1", b"-1", b"g", b"\xff", b"1 "] {
+            assert_eq!(hex(bad), None, "{bad:?}");
         }
     }
 

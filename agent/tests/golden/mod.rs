@@ -15,7 +15,7 @@ use utilizer_agent::processes::ProcessTable;
 use utilizer_agent::snapshot::Families;
 
 /// Families whose values are this machine's or this moment's: the golden text has 0 for them. The space of the frozen
-/// mounts is that of the disk on which the fixture lies; the resident memory depends on the size of a page.
+/// mounts is that of the disk on which the fixture lies; memory that is counted in pages depends on their size.
 const VARIABLE: &[&str] = &[
     "node_filesystem_avail_bytes",
     "node_filesystem_files",
@@ -23,6 +23,8 @@ const VARIABLE: &[&str] = &[
     "node_filesystem_free_bytes",
     "node_filesystem_size_bytes",
     "node_scrape_collector_duration_seconds",
+    "node_sockstat_TCP_mem_bytes",
+    "node_sockstat_UDP_mem_bytes",
     "node_time_seconds",
     "utilizer_collector_duration_seconds",
     "utilizer_disk_percent",
@@ -204,6 +206,13 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("meminfo", &["meminfo"]),
         ("diskstats", &["diskstats"]),
         ("net/dev", &["netdev"]),
+        ("net/netstat", &["netstat"]),
+        ("net/snmp", &["netstat"]),
+        ("net/sockstat", &["sockstat"]),
+        ("net/sockstat6", &["sockstat"]),
+        ("net/softnet_stat", &["softnet"]),
+        ("net/stat/nf_conntrack", &["conntrack"]),
+        ("sys/net/netfilter/nf_conntrack_count", &["conntrack"]),
         ("pressure/io", &["pressure"]),
         ("mdstat", &["mdadm"]),
         ("vmstat", &["vmstat"]),

@@ -55,6 +55,13 @@ const MEANT: &[(&str, &str)] = &[
     ("node_scrape_collector_success", "to come"),
     ("node_time_clocksource_", "to come"),
     ("node_time_zone_offset_seconds", "to come"),
+    ("node_netstat_TcpExt_TCPOFOQueue", "newer node_exporters have it by default"),
+    ("node_netstat_TcpExt_TCPRcvQDrop", "newer node_exporters have it by default"),
+    ("node_network_altnames_info", "newer node_exporters have it by netlink"),
+    ("node_softnet_backlog_len", "newer node_exporters have it"),
+    ("node_softnet_cpu_collision_total", "newer node_exporters have it"),
+    ("node_softnet_flow_limit_count_total", "newer node_exporters have it"),
+    ("node_softnet_received_rps_total", "newer node_exporters have it"),
 ];
 
 /// Labels of ours that newer node_exporters have and Debian's has not: the family, the label.
