@@ -226,15 +226,26 @@ impl Handle {
 
 /// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970.
 pub fn spawn(root: HostRoot, interval: Duration, settings: CollectorSettings) -> std::io::Result<Handle> {
+    spawn_by(since_epoch, root, interval, settings)
+}
+
+/// By this clock, which may jump: it tells the time since 1970.
+fn spawn_by(
+    clock: impl Fn() -> Duration + Send + 'static,
+    root: HostRoot,
+    interval: Duration,
+    settings: CollectorSettings,
+) -> std::io::Result<Handle> {
     let (requests, inbox) = sync_channel(MAX_REQUESTS);
     let (publish, readings) = watch::channel(None);
     thread::Builder::new()
         .name("sampler".to_owned())
-        .spawn(move || run(&root, interval, &settings, &inbox, &publish))?;
+        .spawn(move || run(&clock, &root, interval, &settings, &inbox, &publish))?;
     Ok(Handle { requests, readings })
 }
 
 fn run(
+    clock: &dyn Fn() -> Duration,
     root: &HostRoot,
     mut interval: Duration,
     settings: &CollectorSettings,
@@ -246,9 +257,9 @@ fn run(
     // An interval's pass serves scrapes as well as one of their own does.
     let mut fresh = (first.at, first.snapshot.clone());
     publish.send_replace(Some(first));
-    let mut due = next_after(since_epoch(), interval);
+    let mut due = next_after(clock(), interval);
     loop {
-        match inbox.recv_timeout(due.saturating_sub(since_epoch()).min(interval)) {
+        match inbox.recv_timeout(due.saturating_sub(clock()).min(interval)) {
             Ok(Request::Scrape(reply)) => {
                 if fresh.0.elapsed() >= COALESCE {
                     fresh = (Instant::now(), Arc::new(sampler.scrape()));
@@ -258,12 +269,12 @@ fn run(
             }
             Ok(Request::Configure { interval: new, settings }) => {
                 interval = new;
-                due = next_after(since_epoch(), interval);
+                due = next_after(clock(), interval);
                 sampler.configure(root, &settings);
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let now = since_epoch();
+                let now = clock();
                 let Tick { pass, missed } = tick(now, due, interval);
                 if pass {
                     if missed > 0 {
@@ -275,7 +286,7 @@ fn run(
                     fresh = (reading.at, reading.snapshot.clone());
                     publish.send_replace(Some(reading));
                 }
-                due = next_after(since_epoch().max(if pass { due } else { Duration::ZERO }), interval);
+                due = next_after(clock().max(if pass { due } else { Duration::ZERO }), interval);
             }
         }
     }
@@ -313,6 +324,8 @@ fn since_epoch() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     const TEN: Duration = Duration::from_secs(10);
@@ -332,6 +345,32 @@ mod tests {
         assert_eq!(tick(secs(1019), secs(1010), TEN), Tick { pass: true, missed: 0 });
         assert_eq!(tick(secs(1045), secs(1010), TEN), Tick { pass: true, missed: 3 });
         assert_eq!(tick(secs(500), secs(1010), TEN), Tick { pass: false, missed: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_stops_neither_passes_nor_scrapes() {
+        const HOUR: u64 = 3_600_000;
+        let ahead = Arc::new(AtomicU64::new(2 * HOUR));
+        let offset = ahead.clone();
+        let clock = move || since_epoch() + Duration::from_millis(offset.load(Ordering::Relaxed));
+        let interval = Duration::from_millis(100);
+        let handle = spawn_by(clock, HostRoot::default(), interval, CollectorSettings::default()).unwrap();
+        let mut readings = handle.readings();
+        let mut passes = 0;
+        for (now_ahead, missed) in [(2 * HOUR, 0), (HOUR, 0), (0, 0), (HOUR, HOUR / 100)] {
+            ahead.store(now_ahead, Ordering::Relaxed);
+            let wanted = passes + 3;
+            let reading = readings.wait_for(|r| r.as_ref().is_some_and(|r| r.cost.passes >= wanted)).await.unwrap();
+            let reading = reading.clone().unwrap();
+            // Shares are of the time that went by, whatever the clock said.
+            for gauge in reading.gauges.iter().filter(|gauge| gauge.name == "cpu_percent") {
+                assert!((0.0..=100.0).contains(&gauge.value), "{}", gauge.value);
+            }
+            assert!(reading.cost.missed >= missed.saturating_sub(1), "{} at {now_ahead}", reading.cost.missed);
+            assert!(reading.cost.missed < missed + 100, "{} at {now_ahead}", reading.cost.missed);
+            assert!(handle.scrape().await.is_ok());
+            passes = reading.cost.passes;
+        }
     }
 
     #[tokio::test(start_paused = true)]

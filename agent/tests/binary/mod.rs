@@ -1,8 +1,10 @@
 //! The agent through its front door: the real binary, a real broker, HTTP, signals, exit codes.
 
 mod abuse;
+mod denied;
 mod formats;
 mod gpu;
+mod hung;
 mod outage;
 mod pages;
 mod peers;
