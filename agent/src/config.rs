@@ -556,7 +556,7 @@ mod tests {
         for part in [
             "agent.toml:1:1: host: the host name \"a b\" has the character ' '",
             "agent.toml:2:1: interval: must lie between 100ms and 1h",
-            "agent.toml:4:1: collectors.disable: there is no collector \"cpuu\"; there are arp, ",
+            "agent.toml:4:1: collectors.disable: there is no collector \"cpuu\"; there are ",
             "agent.toml:6:1: serve.listen: \"9100\" is not an address and port",
             "agent.toml:7:1: serve.allow: \"lan\" is none of",
             "environment variable PROMETHEUS_PORT: \"many\" is not a port",

@@ -76,6 +76,11 @@ impl<T> Cache<T> {
         self.entries[..self.cursor].iter_mut().map(|(_, value)| value)
     }
 
+    /// That which was asked for as the one of this number, from 0.
+    pub(crate) fn nth(&mut self, number: usize) -> Option<&mut T> {
+        self.entries[..self.cursor].get_mut(number).map(|(_, value)| value)
+    }
+
     /// A pass ends: forgets what it did not ask for.
     pub(crate) fn end(&mut self) {
         self.entries.truncate(self.cursor);

@@ -8,6 +8,7 @@
 mod arp;
 mod bonding;
 mod cache;
+mod cgroups;
 mod conntrack;
 mod cpu;
 mod devices;
@@ -155,6 +156,7 @@ pub const PROCESSES: &str = "processes";
 pub const CATALOGUE: &[(&str, bool)] = &[
     ("arp", true),
     ("bonding", true),
+    ("cgroups", false),
     ("conntrack", true),
     ("cpu", true),
     ("diskstats", true),
@@ -218,6 +220,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
     let list: Vec<Box<dyn Collector>> = vec![
         Box::new(arp::Arp::new(host, &settings.arp)),
         Box::new(bonding::Bonding::new(host)),
+        Box::new(cgroups::Cgroups::new(host, &settings.cgroups)),
         Box::new(conntrack::ConnTrack::new(host)),
         Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),

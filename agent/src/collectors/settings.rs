@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, arp, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, netstat, powersupplyclass,
-    processes, rapl, systemd, tapestats, textfile,
+    CATALOGUE, arp, cgroups, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, netstat,
+    powersupplyclass, processes, rapl, systemd, tapestats, textfile,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -19,6 +19,8 @@ pub struct CollectorSettings {
     pub disable_defaults: bool,
     /// `[collectors.arp]`
     pub arp: arp::Settings,
+    /// `[collectors.cgroups]`
+    pub cgroups: cgroups::Settings,
     /// `[collectors.diskstats]`
     pub diskstats: diskstats::Settings,
     /// `[collectors.filesystem]`

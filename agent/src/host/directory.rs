@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{RawDir, ReadError};
@@ -17,6 +17,8 @@ const LISTING_BYTES: usize = 4 << 10;
 pub struct Directory {
     path: PathBuf,
     fd: Option<OwnedFd>,
+    /// Folders only, and nothing is kept open.
+    folders: bool,
     /// As the kernel lists them, which is no order of ours, and sorted.
     listed: Vec<Box<[u8]>>,
     sorted: Vec<Box<[u8]>>,
@@ -25,7 +27,12 @@ pub struct Directory {
 impl Directory {
     /// At this path. Reads nothing yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, fd: None, listed: Vec::new(), sorted: Vec::new() }
+        Self { path, fd: None, folders: false, listed: Vec::new(), sorted: Vec::new() }
+    }
+
+    /// At this path, of which only the folders in it matter. It is opened at each listing: there may be thousands.
+    pub fn folders(path: PathBuf) -> Self {
+        Self { folders: true, ..Self::new(path) }
     }
 
     /// Where it is.
@@ -35,7 +42,11 @@ impl Directory {
 
     /// The names in it, sorted, without `.` and `..`. `None` where there is no such directory.
     pub fn list(&mut self) -> Result<Option<&[Box<[u8]>]>, ReadError> {
-        match self.read() {
+        let read = self.read();
+        if self.folders {
+            self.fd = None;
+        }
+        match read {
             Ok(()) => Ok(Some(&self.sorted)),
             Err(errno) => {
                 self.fd = None;
@@ -55,7 +66,7 @@ impl Directory {
     }
 
     fn fill(&mut self) -> Result<(), Errno> {
-        let Self { fd, listed, sorted, .. } = self;
+        let Self { fd, folders, listed, sorted, .. } = self;
         let fd = fd.as_ref().ok_or(Errno::BADF)?;
         rustix::fs::seek(fd, SeekFrom::Start(0))?;
         let mut buffer = [MaybeUninit::uninit(); LISTING_BYTES];
@@ -66,6 +77,9 @@ impl Directory {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
+                continue;
+            }
+            if *folders && !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
                 continue;
             }
             // The same names come in the same order at nearly every listing.
@@ -114,5 +128,9 @@ mod tests {
         assert_eq!(names(&mut directory).unwrap(), ["a", "c"]);
         std::fs::write(path.join("d"), "").unwrap();
         assert_eq!(names(&mut directory).unwrap(), ["a", "c", "d"]);
+        std::fs::create_dir(path.join("e")).unwrap();
+        let mut folders = Directory::folders(path);
+        assert_eq!(names(&mut folders).unwrap(), ["e"]);
+        assert!(folders.fd.is_none());
     }
 }

@@ -31,6 +31,11 @@ impl RawDir {
 }
 
 impl Entry {
+    /// What kind of file it is.
+    pub(crate) fn file_type(&self) -> rustix::fs::FileType {
+        self.0.file_type()
+    }
+
     /// Its name.
     pub(crate) fn file_name(&self) -> &CStr {
         self.0.file_name()

@@ -39,13 +39,20 @@ pub(super) fn parse(text: &[u8]) -> Result<Place, TextError> {
     // With both hierarchies mounted, the unified one may be unused: everything is at its root.
     let path = unified.filter(|path| *path != b"/").or(named).or(unified).unwrap_or(longest);
     let path = String::from_utf8_lossy(path);
-    let is_unit = |part: &&str| UNITS.iter().any(|kind| part.len() > kind.len() && part.ends_with(kind));
-    // The outermost: below it is what the unit makes of its group itself.
-    let unit = path.split('/').find(is_unit).map(Into::into);
-    // The innermost: a container may run in another.
     let longest = String::from_utf8_lossy(longest);
-    let container = path.rsplit('/').chain(longest.rsplit('/')).find_map(container).map(Into::into);
-    Ok(Place { unit, container, path: path.into() })
+    let container = container_of(&path).or_else(|| container_of(&longest)).map(Into::into);
+    Ok(Place { unit: unit_of(&path).map(Into::into), container, path: path.into() })
+}
+
+/// The unit that the group of this path belongs to. The outermost: below it is what the unit makes of its group itself.
+pub(crate) fn unit_of(path: &str) -> Option<&str> {
+    let is_unit = |part: &&str| UNITS.iter().any(|kind| part.len() > kind.len() && part.ends_with(kind));
+    path.split('/').find(is_unit)
+}
+
+/// The container whose group has this path. The innermost: a container may run in another.
+pub(crate) fn container_of(path: &str) -> Option<&str> {
+    path.rsplit('/').find_map(container)
 }
 
 /// `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID.scope`, `ID`, and LXC's `lxc.payload.NAME`.

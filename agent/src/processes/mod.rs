@@ -4,7 +4,7 @@
 //! from `statm`), and files stay open up to a bound. None is evicted for another: on a scan that goes round, that would
 //! reopen them all.
 
-mod cgroup;
+pub(crate) mod cgroup;
 mod details;
 mod files;
 mod redact;

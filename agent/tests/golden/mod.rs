@@ -81,9 +81,10 @@ impl Frozen {
     }
 }
 
-/// The defaults, without what is no part of the frozen host: a developer's own GPU.
+/// The defaults, with what is off by default and part of the frozen host, and without what is none: a developer's own GPU.
 fn settings() -> CollectorSettings {
-    CollectorSettings { disable: vec!["gpu".to_owned()], ..CollectorSettings::default() }
+    let (enable, disable) = (vec!["cgroups".to_owned()], vec!["gpu".to_owned()]);
+    CollectorSettings { enable, disable, ..CollectorSettings::default() }
 }
 
 fn interval(registry: &mut Registry) -> Families {
@@ -217,6 +218,7 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("mdstat", &["mdadm"]),
         ("vmstat", &["vmstat"]),
         ("1/mountinfo", &["filesystem"]),
+        ("cgroups", &["cgroups"]),
     ];
     // Cut in the middle of a line, binary, a number over 64 bits.
     let damages: [Damage; 3] = [
@@ -225,7 +227,7 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         |text| {
             let text = String::from_utf8_lossy(text);
             let digits = |c: char| c.is_ascii_digit();
-            let blown = text.split(' ').map(|word| {
+            let blown = text.split([' ', '\t']).map(|word| {
                 let all = !word.is_empty() && word.trim_end().chars().all(digits);
                 if all { word.replace(word.trim_end(), "184467440737095516160") } else { word.to_owned() }
             });
