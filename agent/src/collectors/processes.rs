@@ -10,7 +10,7 @@ use crate::collectors::cache::Cache;
 use crate::collectors::{CollectError, Collector, Outcome, PROCESSES, Pass};
 use crate::host::{Attribute, HostRoot};
 use crate::pattern::Pattern;
-use crate::processes::SharedTable;
+use crate::processes::{Group, GroupFile, SharedTable};
 use crate::snapshot::{Families, Labels};
 
 /// The limits are settings of the system, which hardly ever change.
@@ -26,11 +26,24 @@ pub struct Settings {
     pub command_line: bool,
     /// What is hidden in command lines beside what looks like a secret.
     pub redact: Vec<Pattern>,
+    /// Groups of processes. A process is in the first that takes it.
+    pub groups: Vec<Group>,
+    /// Whether a process that no group takes is in that of its parent.
+    pub group_children: bool,
+    /// Which files are read of each process in a group, beside `stat`.
+    pub group_files: Vec<GroupFile>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { top: 20, command_line: true, redact: Vec::new() }
+        Self {
+            top: 20,
+            command_line: true,
+            redact: Vec::new(),
+            groups: Vec::new(),
+            group_children: true,
+            group_files: vec![GroupFile::Fd, GroupFile::Io, GroupFile::Status],
+        }
     }
 }
 
@@ -106,6 +119,7 @@ impl Collector for Processes {
         self.states.end();
         out.gauge("node_processes_threads", "Allocated threads in system");
         out.value(counts.threads as f64);
+        table.group_families(out);
         Ok(Outcome::Data)
     }
 }

@@ -41,6 +41,13 @@ pub(super) struct Status {
     pub(super) switches: [u64; 2],
 }
 
+/// Shares of memory that is used by several processes, from `smaps_rollup`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Proportional {
+    pub(super) resident_bytes: u64,
+    pub(super) swapped_bytes: u64,
+}
+
 impl Default for Files {
     fn default() -> Self {
         Self { text: vec![0; TEXT_BYTES].into(), path: String::new(), counted_by_size: None }
@@ -97,6 +104,16 @@ impl Files {
     /// `status`.
     pub(super) fn status(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<Status> {
         parse_status(self.read(proc, pid, "status").ok()?).ok()
+    }
+
+    /// `io`, which its user and root may read.
+    pub(super) fn transferred(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<Transferred> {
+        parse_io(self.read(proc, pid, "io").ok()?).ok()
+    }
+
+    /// `smaps_rollup`, which its user and root may read. The dearest of all.
+    pub(super) fn proportional(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<Proportional> {
+        parse_smaps(self.read(proc, pid, "smaps_rollup").ok()?).ok()
     }
 
     /// The soft limit of open files, from `limits`; `None` also where there is no limit.
@@ -172,6 +189,15 @@ fn parse_status(text: &[u8]) -> Result<Status, TextError> {
     Ok(status)
 }
 
+fn parse_smaps(text: &[u8]) -> Result<Proportional, TextError> {
+    match values(text, [b"Pss:", b"SwapPss:"])? {
+        [Some(resident), swapped] => {
+            Ok(Proportional { resident_bytes: kibibytes(resident)?, swapped_bytes: kibibytes(swapped.unwrap_or(0))? })
+        }
+        _ => Err(TextError::expected("Pss", text)),
+    }
+}
+
 fn kibibytes(count: u64) -> Result<u64, TextError> {
     count.checked_mul(1024).ok_or_else(|| TextError::new("a size does not fit 64 bits"))
 }
@@ -198,6 +224,8 @@ mod tests {
                       cancelled_write_bytes: 1\n";
     const STATUS: &str = "Name:\tx\nState:\tS (sleeping)\nUid:\t1000\t33\t1000\t1000\nVmSwap:\t      12 kB\nThreads:\t1\n\
                           voluntary_ctxt_switches:\t70\nnonvoluntary_ctxt_switches:\t8\n";
+    const SMAPS: &str = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:    100 kB\nPss:     60 kB\nPss_Dirty:  1 kB\n\
+                         Swap:   9 kB\nSwapPss:   3 kB\nLocked: 0 kB\n";
     const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
                           Max processes             100                  100                  processes \n\
                           Max open files            1024                 524288               files     \n";
@@ -209,15 +237,21 @@ mod tests {
         assert_eq!(parse_status(STATUS.as_bytes()), Ok(status));
         let kernel_thread = STATUS.replace("VmSwap:\t      12 kB\n", "");
         assert_eq!(parse_status(kernel_thread.as_bytes()).unwrap().swapped_bytes, 0);
+        let smaps = Proportional { resident_bytes: 60 << 10, swapped_bytes: 3 << 10 };
+        assert_eq!(parse_smaps(SMAPS.as_bytes()), Ok(smaps));
         assert_eq!(parse_limits(LIMITS.as_bytes()), Ok(Some(1024)));
         assert_eq!(parse_limits(LIMITS.replace("1024  ", "unlimited").as_bytes()), Ok(None));
     }
 
     #[test]
     fn what_is_cut_or_garbage_is_an_error() {
-        for text in [IO, STATUS, LIMITS] {
-            let parse: &dyn Fn(&[u8]) -> bool =
-                &|text| parse_io(text).is_ok() || parse_status(text).is_ok() || parse_limits(text).is_ok();
+        for text in [IO, STATUS, SMAPS, LIMITS] {
+            let parse: &dyn Fn(&[u8]) -> bool = &|text| {
+                parse_io(text).is_ok()
+                    || parse_status(text).is_ok()
+                    || parse_smaps(text).is_ok()
+                    || parse_limits(text).is_ok()
+            };
             assert!(parse(text.as_bytes()));
             for end in 0..text.len() {
                 let cut = &text.as_bytes()[..end];

@@ -7,6 +7,7 @@
 pub(crate) mod cgroup;
 mod details;
 mod files;
+mod groups;
 mod redact;
 mod stat;
 mod users;
@@ -24,13 +25,16 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::collectors::{CollectError, ProcessSettings};
 use crate::host::{HostRoot, KeptFile, RawDir, ReadError, fields, number};
+use crate::snapshot::Families;
 use details::{DetailTable, Sources};
 use files::Files;
+use groups::{Groups, Membership, Seen};
 use redact::Redactor;
 use stat::Stat;
 use users::Users;
 
 pub use details::Details;
+pub use groups::{Group, GroupFile, Template};
 
 /// Each open file holds a page in the kernel besides its descriptor.
 const MOST_KEPT_FILES: usize = 1024;
@@ -127,16 +131,51 @@ struct Entry {
     now: Option<Reading>,
     /// CPU ticks over the last interval; `None` where they are not known.
     used_ticks: Option<u64>,
+    /// Its place in a group.
+    membership: Membership,
+}
+
+impl Entry {
+    fn new(pid: u32) -> Self {
+        Self { pid, file: None, name: Vec::new(), now: None, used_ticks: None, membership: Membership::default() }
+    }
 }
 
 /// What a pass keeps of a process' `stat`.
 #[derive(Clone, Copy)]
 struct Reading {
     state: u8,
+    parent: u32,
+    minor_faults: u64,
+    major_faults: u64,
     threads: u64,
     start_ticks: u64,
-    cpu_ticks: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+    virtual_bytes: u64,
     resident_pages: u64,
+}
+
+impl Reading {
+    fn of(stat: &Stat<'_>) -> Self {
+        Self {
+            state: stat.state,
+            parent: stat.parent,
+            minor_faults: stat.minor_faults,
+            major_faults: stat.major_faults,
+            threads: stat.threads,
+            start_ticks: stat.start_ticks,
+            user_ticks: stat.user_ticks,
+            system_ticks: stat.system_ticks,
+            virtual_bytes: stat.virtual_bytes,
+            resident_pages: stat.resident_pages,
+        }
+    }
+
+    /// In user and kernel mode; that they fit together was looked at.
+    fn cpu_ticks(&self) -> u64 {
+        self.user_ticks.wrapping_add(self.system_ticks)
+    }
 }
 
 /// The processes of a host, from pass to pass.
@@ -152,6 +191,7 @@ pub struct ProcessTable {
     files: Files,
     users: Users,
     redactor: Redactor,
+    groups: Groups,
     settings: ProcessSettings,
     /// Buffers of a pass.
     pids: Vec<u32>,
@@ -184,6 +224,7 @@ impl ProcessTable {
             files: Files::default(),
             users: Users::new(host),
             redactor: Redactor::new(&settings.redact),
+            groups: Groups::new(settings),
             settings: settings.clone(),
             pids: Vec::new(),
             before: Vec::new(),
@@ -204,6 +245,8 @@ impl ProcessTable {
         if self.settings != *settings {
             self.settings = settings.clone();
             self.redactor = Redactor::new(&settings.redact);
+            self.groups = Groups::new(settings);
+            self.entries.iter_mut().for_each(|entry| entry.membership = Membership::default());
             // What was shown under the former settings.
             self.details.clear();
         }
@@ -219,6 +262,7 @@ impl ProcessTable {
             self.counts = Counts::default();
             self.kept_files = 0;
             (self.last_pass, self.elapsed) = (None, None);
+            self.groups.failed();
             return Err(error);
         }
         self.elapsed = self.last_pass.and_then(|last| at.checked_duration_since(last));
@@ -226,7 +270,29 @@ impl ProcessTable {
         let first = self.last_pass.is_none();
         self.last_pass = Some(at);
         self.merge(first);
+        self.group();
         Ok(())
+    }
+
+    /// Sums the processes up by group.
+    fn group(&mut self) {
+        let Some(directory) = self.directory.as_ref().filter(|_| !self.groups.is_empty()) else { return };
+        self.users.refresh();
+        self.groups.update(
+            &mut self.entries,
+            &mut groups::Sources {
+                proc: directory.as_fd(),
+                files: &mut self.files,
+                users: &mut self.users,
+                redactor: &self.redactor,
+                page_bytes: self.page_bytes as u64,
+            },
+        );
+    }
+
+    /// Appends the families of the groups.
+    pub fn group_families(&self, out: &mut Families) {
+        self.groups.families(self.ticks_per_second, self.boot.seconds, out);
     }
 
     /// Fills `pids`, sorted.
@@ -271,8 +337,7 @@ impl ProcessTable {
             let known = old.next_if(|entry| entry.pid == pid);
             // Not there at the last pass: all that it used, it used since.
             let born = known.is_none() && !first;
-            let mut entry =
-                known.unwrap_or_else(|| Entry { pid, file: None, name: Vec::new(), now: None, used_ticks: None });
+            let mut entry = known.unwrap_or_else(|| Entry::new(pid));
             self.read(&mut entry, born);
             if let Some(reading) = &entry.now {
                 self.counts.add(reading);
@@ -290,19 +355,25 @@ impl ProcessTable {
         let Some(length) = self.read_text(entry) else { return };
         // A process whose stat does not parse is one that may not be read; there is no such kernel, only frozen trees.
         let Ok(stat) = stat::parse(&self.text[..length]) else { return };
-        let Stat { name, state, threads, start_ticks, cpu_ticks, resident_pages } = stat;
-        if entry.name != name {
+        let now = Reading::of(&stat);
+        let renamed = entry.name != stat.name;
+        if renamed {
             entry.name.clear();
-            entry.name.extend_from_slice(name);
+            entry.name.extend_from_slice(stat.name);
         }
-        entry.used_ticks = match earlier {
+        let (used_ticks, seen) = match earlier {
             // The same process. Ticks that run backwards are not known ones.
-            Some(earlier) if earlier.start_ticks == start_ticks => cpu_ticks.checked_sub(earlier.cpu_ticks),
+            Some(earlier) if earlier.start_ticks == now.start_ticks => {
+                (now.cpu_ticks().checked_sub(earlier.cpu_ticks()), if renamed { Seen::Renamed } else { Seen::Before })
+            }
             // The pid was taken over by another since.
-            Some(_) => Some(cpu_ticks),
-            None => born.then_some(cpu_ticks),
+            Some(_) => (Some(now.cpu_ticks()), Seen::Born),
+            None if born => (Some(now.cpu_ticks()), Seen::Born),
+            None => (None, Seen::Found),
         };
-        entry.now = Some(Reading { state, threads, start_ticks, cpu_ticks, resident_pages });
+        entry.used_ticks = used_ticks;
+        entry.membership.see(seen);
+        entry.now = Some(now);
     }
 
     /// Reads a process' `stat` into `text`; how long it is, or `None` where there is nothing to read.
@@ -485,7 +556,15 @@ mod tests {
 
     impl Frozen {
         fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
+            Self::within(tempfile::tempdir().unwrap())
+        }
+
+        /// In memory where there is such a place: a disk takes a minute for ten thousand processes.
+        fn large() -> Self {
+            Self::within(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+        }
+
+        fn within(dir: tempfile::TempDir) -> Self {
             let table = ProcessTable::new(
                 &HostRoot { proc: dir.path().into(), ..HostRoot::default() },
                 &ProcessSettings::default(),
@@ -727,6 +806,244 @@ mod tests {
         assert_eq!(start("btime 1001\n", 2..40), Some(Some(1000.0 + 250.0 / ticks)));
         assert_eq!(start("btime 5000\n", 40..80), Some(Some(5000.0 + 250.0 / ticks)));
         assert_eq!(start("btime 70", 80..120), Some(Some(5000.0 + 250.0 / ticks)), "cut");
+    }
+
+    fn settings(text: &str) -> ProcessSettings {
+        toml::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    impl Frozen {
+        /// The series of a family after a pass, as the labels' values and the value.
+        fn series(&mut self, second: u64, family: &str) -> Vec<(String, f64)> {
+            self.table.sample(self.start + Duration::from_secs(second)).unwrap();
+            let mut out = Families::default();
+            self.table.group_families(&mut out);
+            let values = |labels: &crate::snapshot::Labels| {
+                labels.iter().map(|(_, value)| value.to_owned()).collect::<Vec<_>>().join(" ")
+            };
+            let name = format!("namedprocess_namegroup_{family}");
+            out.samples(&name).iter().map(|sample| (values(&sample.labels), sample.value)).collect()
+        }
+    }
+
+    fn one(name: &str, value: f64) -> (String, f64) {
+        (name.to_owned(), value)
+    }
+
+    #[test]
+    fn counters_of_groups_go_on_when_members_end() {
+        let mut frozen = Frozen::new();
+        frozen
+            .table
+            .configure(&settings("group_children = false\n[[groups]]\nname = '{{.Comm}}'\ncomm = ['web', 'idle']\n"));
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        frozen.write(1, "web", 700, 1, 10);
+        frozen.write(2, "other", 700, 1, 10);
+        let user = |series: Vec<(String, f64)>| {
+            series.into_iter().filter(|(name, _)| name == "web user").map(|(_, value)| value * ticks).next_back()
+        };
+        assert_eq!(user(frozen.series(0, "cpu_seconds_total")), Some(0.0), "older than the agent");
+        frozen.write(1, "web", 750, 1, 10);
+        frozen.write(3, "web", 30, 5, 10);
+        assert_eq!(user(frozen.series(1, "cpu_seconds_total")), Some(80.0), "one went on, one is new");
+        frozen.remove(1);
+        frozen.write(3, "web", 20, 6, 10);
+        assert_eq!(user(frozen.series(2, "cpu_seconds_total")), Some(100.0), "one ended, one number was taken over");
+        frozen.remove(3);
+        assert_eq!(user(frozen.series(3, "cpu_seconds_total")), Some(100.0));
+        assert_eq!(frozen.series(4, "num_procs"), [one("web", 0.0)]);
+        assert_eq!(frozen.series(5, "oldest_start_time_seconds"), []);
+        // One whose stat can't be read for a pass is not counted twice.
+        frozen.write(4, "web", 5, 7, 10);
+        frozen.series(6, "num_procs");
+        std::fs::write(frozen.path(4).join("stat"), "4 (web) S").unwrap();
+        frozen.series(7, "num_procs");
+        frozen.write(4, "web", 9, 7, 10);
+        assert!(user(frozen.series(8, "cpu_seconds_total")).unwrap() <= 109.0);
+        std::fs::remove_dir_all(frozen.dir.path().join("4")).unwrap();
+    }
+
+    #[test]
+    fn groups_have_what_their_members_have() {
+        let mut frozen = Frozen::new();
+        frozen
+            .table
+            .configure(&settings("[[groups]]\nname = 'all'\ncomm = ['web']\n[[groups]]\nname = 'none'\ncomm = ['x']"));
+        frozen.write(1, "web", 0, 300, 10);
+        frozen.write(2, "web", 0, 200, 5);
+        for (pid, bytes, files) in [(1, 100, 2), (2, 5, 1)] {
+            let path = frozen.path(pid);
+            let put = |file: &str, text: &str| std::fs::write(path.join(file), text).unwrap();
+            put("io", &format!("read_bytes: {bytes}\nwrite_bytes: 1\n"));
+            put("limits", "Max open files 8 8 files\n");
+            put(
+                "status",
+                "Uid:\t0\t0\t0\t0\nVmSwap:\t3 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t1\n",
+            );
+            std::fs::create_dir(path.join("fd")).unwrap();
+            (0..files).for_each(|fd| put(&format!("fd/{fd}"), ""));
+        }
+        std::fs::write(frozen.dir.path().join("stat"), "btime 1000\n").unwrap();
+        let page = rustix::param::page_size() as f64;
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!(frozen.series(0, "num_procs"), [one("all", 2.0), one("none", 0.0)]);
+        assert_eq!(frozen.series(1, "num_threads")[0], one("all", 6.0));
+        assert_eq!(frozen.series(2, "open_filedesc"), [one("all", 3.0)]);
+        assert_eq!(frozen.series(3, "worst_fd_ratio"), [one("all", 0.25)]);
+        assert_eq!(frozen.series(4, "oldest_start_time_seconds"), [one("all", 1000.0 + 200.0 / ticks)]);
+        assert_eq!(frozen.series(5, "states")[..2], [one("all Running", 0.0), one("all Sleeping", 2.0)]);
+        let expected = [one("all resident", 15.0 * page), one("all virtual", 2e6), one("all swapped", 6144.0)];
+        assert_eq!(frozen.series(6, "memory_bytes")[..3], expected);
+        std::fs::write(frozen.path(1).join("io"), "read_bytes: 140\nwrite_bytes: 0\n").unwrap();
+        assert_eq!(frozen.series(7, "read_bytes_total"), [one("all", 40.0)]);
+        assert_eq!(frozen.series(8, "write_bytes_total"), [one("all", 0.0)], "ran backwards");
+        assert_eq!(frozen.series(9, "context_switches_total")[0], one("all voluntary", 0.0));
+        // Another that may not be read is not half a group.
+        std::fs::remove_file(frozen.path(2).join("io")).unwrap();
+        assert_eq!(frozen.series(10, "read_bytes_total"), [one("all", 40.0)]);
+        frozen.table.configure(&settings("group_files = []\n[[groups]]\nname = 'all'\ncomm = ['web']\n"));
+        assert_eq!(frozen.series(11, "open_filedesc"), []);
+        assert_eq!(frozen.series(12, "num_procs"), [one("all", 2.0)]);
+    }
+
+    #[test]
+    fn children_are_in_the_group_of_their_parents() {
+        let mut frozen = Frozen::new();
+        let groups = "[[groups]]\nname = '{{.Comm}}'\ncomm = ['shell', 'daemon']\n";
+        frozen.table.configure(&settings(groups));
+        let write = |frozen: &Frozen, pid: u32, name: &str, parent: u32| {
+            frozen.write(pid, name, 0, pid.into(), 1);
+            let path = frozen.path(pid).join("stat");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text.replace(") S 1 ", &format!(") S {parent} "))).unwrap();
+        };
+        write(&frozen, 1, "init", 0);
+        write(&frozen, 50, "shell", 1);
+        // The parent may have the greater number.
+        write(&frozen, 20, "make", 50);
+        write(&frozen, 10, "cc", 20);
+        write(&frozen, 60, "alone", 1);
+        write(&frozen, 70, "circle", 71);
+        write(&frozen, 71, "circle", 70);
+        assert_eq!(frozen.series(0, "num_procs"), [one("shell", 3.0)]);
+        // It stays there when the parent ends, until it becomes another program.
+        frozen.remove(50);
+        write(&frozen, 20, "make", 1);
+        assert_eq!(frozen.series(1, "num_procs"), [one("shell", 2.0)]);
+        write(&frozen, 20, "daemon", 1);
+        assert_eq!(frozen.series(2, "num_procs"), [one("shell", 1.0), one("daemon", 1.0)]);
+        frozen.table.configure(&settings(&format!("group_children = false\n{groups}")));
+        assert_eq!(frozen.series(3, "num_procs"), [one("daemon", 1.0)]);
+    }
+
+    #[test]
+    fn too_many_groups_are_counted_and_not_shown() {
+        let mut frozen = Frozen::large();
+        frozen.table.configure(&settings("group_children = false\n[[groups]]\nname = '{{.PID}}'\nuser = ['4242']\n"));
+        let status = "Uid:\t0\t4242\t0\t0\nvoluntary_ctxt_switches:\t1\nnonvoluntary_ctxt_switches:\t1\n";
+        for pid in 1..=600 {
+            frozen.write(pid, "p", 0, 1, 1);
+            std::fs::write(frozen.path(pid).join("status"), status).unwrap();
+        }
+        assert_eq!(frozen.series(0, "num_procs").len(), 500);
+        let dropped = |frozen: &Frozen| {
+            let mut out = Families::default();
+            frozen.table.group_families(&mut out);
+            out.single("utilizer_process_groups_dropped_total")
+        };
+        assert_eq!(dropped(&frozen), Some(100.0));
+        // Groups without members make room.
+        (1..=50).for_each(|pid| frozen.remove(pid));
+        frozen.series(1, "num_procs");
+        (601..=640).for_each(|pid| {
+            frozen.write(pid, "p", 0, 1, 1);
+            std::fs::write(frozen.path(pid).join("status"), status).unwrap();
+        });
+        let found = frozen.series(2, "num_procs");
+        assert_eq!((found.len(), dropped(&frozen)), (500, Some(100.0)));
+        assert_eq!(found.iter().filter(|(_, count)| *count == 1.0).count(), 490);
+    }
+
+    #[test]
+    fn secrets_are_in_no_groups_name() {
+        let mut frozen = Frozen::new();
+        let groups = "[[groups]]\nname = '{{.ExeBase}} {{.Matches.All}}'\ncmdline = ['(?P<All>.+)']\n";
+        frozen.table.configure(&settings(groups));
+        frozen.write(1, "web", 0, 1, 1);
+        std::fs::write(frozen.path(1).join("cmdline"), "/bin/web\0--password=hunter2\0").unwrap();
+        assert_eq!(frozen.series(0, "num_procs"), [one("web /bin/web --password=***", 1.0)]);
+        frozen.write(2, "title", 0, 1, 1);
+        std::fs::write(frozen.path(2).join("cmdline"), "title --password=/hunter2").unwrap();
+        let shown = format!("{:?}", frozen.series(1, "num_procs"));
+        assert!(shown.contains("title --password=***") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    /// With names that no format likes, some that can't be read, and some that go away between listing and reading.
+    #[test]
+    fn ten_thousand_processes() {
+        let mut frozen = Frozen::large();
+        frozen.table.most_kept_files = 300;
+        frozen.table.configure(&settings("[[groups]]\nname = '{{.Comm}}'\ncmdline = ['.+']\ncomm = ['even']\n"));
+        for pid in 1..=10_000 {
+            let name = match pid % 5 {
+                0 => "new\nline",
+                1 => "quo\"te\\",
+                2 => "a) R 1 (b",
+                3 => "even",
+                _ => "caf\u{e9}",
+            };
+            frozen.write(pid, name, u64::from(pid), 7, 1);
+        }
+        for pid in (5..=10_000).step_by(500) {
+            let text = std::fs::read(frozen.path(pid).join("stat")).unwrap();
+            let text: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { 0xff } else { *byte }).collect();
+            std::fs::write(frozen.path(pid).join("stat"), text).unwrap();
+        }
+        // Listed and gone, listed and not to be read.
+        for pid in [77, 78, 79] {
+            std::fs::remove_file(frozen.path(pid).join("stat")).unwrap();
+        }
+        std::fs::create_dir(frozen.path(77).join("stat")).unwrap();
+        frozen.pass(0);
+        let counts = frozen.table.counts().clone();
+        assert_eq!((counts.processes, counts.threads), (9_997, 3 * 9_997));
+        assert_eq!(frozen.table.kept_files, 300);
+        frozen.write(9_000, "busy \u{1}", 100_000, 7, 1);
+        (100..1000).for_each(|pid| frozen.remove(pid));
+        let top = frozen.pass(10).unwrap();
+        assert_eq!(top[0].0, 9_000);
+        assert_eq!(top.len(), 20);
+        assert_eq!(frozen.table.counts().processes, 9_097);
+        assert!(frozen.table.kept_files <= 300);
+    }
+
+    /// sysinfo reads the same processes by ways of its own.
+    #[test]
+    fn agrees_with_sysinfo() {
+        use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+        let mut table = ProcessTable::new(&HostRoot::default(), &settings("top = 100000"));
+        let start = Instant::now();
+        table.sample(start).unwrap();
+        let mut system = System::new().unwrap();
+        let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
+        table.sample(start + Duration::from_secs(1)).unwrap();
+        let own = table.top(None).unwrap();
+        let mut compared = 0;
+        for usage in &own {
+            let Some(other) = system.process(sysinfo::Pid::from_u32(usage.pid)) else { continue };
+            // What began or changed meanwhile is another story.
+            if usage.name.as_str() != &*other.name().to_string_lossy() {
+                continue;
+            }
+            let (a, b) = (usage.resident_memory_bytes, other.memory() as f64);
+            assert!((a - b).abs() <= 0.2 * a.max(b) + 8e6, "{} {}: {a}, {b}", usage.pid, usage.name);
+            let start = usage.start_time_seconds.unwrap();
+            assert!((start - other.start_time() as f64).abs() <= 2.0, "{}", usage.name);
+            compared += 1;
+        }
+        let expected = system.processes().len();
+        assert!(compared * 10 >= expected * 8, "{compared} of {expected} processes agree, of {}", own.len());
     }
 
     #[test]

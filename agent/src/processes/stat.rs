@@ -8,10 +8,16 @@ pub(super) struct Stat<'a> {
     /// Without its parentheses.
     pub(super) name: &'a [u8],
     pub(super) state: u8,
+    pub(super) parent: u32,
+    pub(super) minor_faults: u64,
+    pub(super) major_faults: u64,
     pub(super) threads: u64,
     pub(super) start_ticks: u64,
-    /// In user and kernel mode, all threads, not the children.
-    pub(super) cpu_ticks: u64,
+    /// In user mode, all threads, not the children.
+    pub(super) user_ticks: u64,
+    /// In kernel mode.
+    pub(super) system_ticks: u64,
+    pub(super) virtual_bytes: u64,
     pub(super) resident_pages: u64,
 }
 
@@ -28,33 +34,49 @@ pub(super) fn parse(text: &[u8]) -> Result<Stat<'_>, TextError> {
     // Fields count from 1; the state is the third.
     let mut fields = fields(&text[close + 1..]);
     let state = *fields.text("a state")?.first().ok_or_else(|| TextError::expected("a state", text))?;
-    let mut skip = |count: usize| {
-        // The terminal's process group and a few others are signed: they are passed over unread.
-        fields.by_ref().take(count).count();
-        fields.clone()
-    };
-    let mut user = skip(10);
-    let user_ticks = user.number("user time, field 14")?;
-    let system_ticks = user.number("system time, field 15")?;
-    let threads = skip(6).number("the number of threads, field 20")?;
+    let parent = fields.number("the parent, field 4")?;
+    let parent = u32::try_from(parent).map_err(|_| TextError::new("the parent's number does not fit 32 bits"))?;
+    // The terminal's process group and a few others are signed: they are passed over unread.
+    fields.by_ref().take(5).for_each(drop);
+    let minor_faults = fields.number("minor faults, field 10")?;
+    let _of_children = fields.next();
+    let major_faults = fields.number("major faults, field 12")?;
+    let _of_children = fields.next();
+    let user_ticks = fields.number("user time, field 14")?;
+    let system_ticks = fields.number("system time, field 15")?;
+    fields.by_ref().take(4).for_each(drop);
+    let threads = fields.number("the number of threads, field 20")?;
     if threads > u64::from(u32::MAX) {
         return Err(TextError::new(format!("{threads} threads, field 20, are more than there can be")));
     }
-    let start_ticks = skip(2).number("the start time, field 22")?;
-    let mut memory = skip(2);
+    let _interval_timer = fields.next();
+    let start_ticks = fields.number("the start time, field 22")?;
+    let virtual_bytes = fields.number("virtual memory, field 23")?;
     // rss is printed signed; its counters may be short of the truth for a moment.
-    let field = memory.text("resident pages, field 24")?;
+    let field = fields.text("resident pages, field 24")?;
     let resident_pages = if field.starts_with(b"-") {
         0
     } else {
         crate::host::number(field).ok_or_else(|| TextError::expected("resident pages, field 24", field))?
     };
     // What follows shows that the number was not cut.
-    memory.text("the limit of resident memory, field 25")?;
-    let cpu_ticks = user_ticks
-        .checked_add(system_ticks)
-        .ok_or_else(|| TextError::new("user and system time do not fit 64 bits together"))?;
-    Ok(Stat { name, state, threads, start_ticks, cpu_ticks, resident_pages })
+    fields.text("the limit of resident memory, field 25")?;
+    if user_ticks.checked_add(system_ticks).is_none() {
+        return Err(TextError::new("user and system time do not fit 64 bits together"));
+    }
+    Ok(Stat {
+        name,
+        state,
+        parent,
+        minor_faults,
+        major_faults,
+        threads,
+        start_ticks,
+        user_ticks,
+        system_ticks,
+        virtual_bytes,
+        resident_pages,
+    })
 }
 
 #[cfg(test)]
@@ -74,9 +96,14 @@ mod tests {
             let expected = Stat {
                 name: name.as_bytes(),
                 state: b'R',
+                parent: 1,
+                minor_faults: 5,
+                major_faults: 7,
                 threads: 4,
                 start_ticks: 2200,
-                cpu_ticks: 155,
+                user_ticks: 140,
+                system_ticks: 15,
+                virtual_bytes: 23000,
                 resident_pages: 24,
             };
             assert_eq!(parse(text.as_bytes()).unwrap(), expected, "{name}");
