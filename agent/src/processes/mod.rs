@@ -888,8 +888,8 @@ mod tests {
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(frozen.series(0, "num_procs"), [one("all", 2.0), one("none", 0.0)]);
         assert_eq!(frozen.series(1, "num_threads")[0], one("all", 6.0));
-        assert_eq!(frozen.series(2, "open_filedesc"), [one("all", 3.0)]);
-        assert_eq!(frozen.series(3, "worst_fd_ratio"), [one("all", 0.25)]);
+        assert_eq!(frozen.series(2, "open_filedesc"), [one("all", 3.0), one("none", 0.0)]);
+        assert_eq!(frozen.series(3, "worst_fd_ratio"), [one("all", 0.25), one("none", 0.0)]);
         assert_eq!(frozen.series(4, "oldest_start_time_seconds"), [one("all", 1000.0 + 200.0 / ticks)]);
         assert_eq!(frozen.series(5, "states")[..2], [one("all Running", 0.0), one("all Sleeping", 2.0)]);
         let expected = [one("all resident", 15.0 * page), one("all virtual", 2e6), one("all swapped", 6144.0)];

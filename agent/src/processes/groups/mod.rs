@@ -222,7 +222,17 @@ impl Groups {
 
     /// Sums up what a pass read.
     pub(super) fn update(&mut self, entries: &mut [Entry], sources: &mut Sources<'_>) {
-        self.sums.iter_mut().for_each(|sums| sums.now = Now::default());
+        // Nothing is what a group without members has, but nothing is known of one whose members may not be read.
+        let files = &self.files;
+        let zero = |file: GroupFile| files.contains(&file).then_some(0);
+        let none = Now {
+            swapped_bytes: zero(GroupFile::Status),
+            shares: zero(GroupFile::Smaps).map(|zero| [zero; 2]),
+            open_files: zero(GroupFile::Fd),
+            worst_ratio: files.contains(&GroupFile::Fd).then_some(0.0),
+            ..Now::default()
+        };
+        self.sums.iter_mut().for_each(|sums| sums.now = none);
         let mut without = Vec::new();
         for (index, entry) in entries.iter_mut().enumerate() {
             if entry.now.is_none() {
@@ -332,6 +342,9 @@ impl Groups {
         grow(&mut sums.base, base, member.base);
         member.base = base;
         let gauges = &mut sums.now;
+        if gauges.processes == 0 {
+            *gauges = Now::default();
+        }
         gauges.processes += 1;
         gauges.threads += now.threads;
         gauges.resident_bytes = gauges.resident_bytes.saturating_add(now.resident_pages.saturating_mul(*page_bytes));
