@@ -54,6 +54,8 @@ mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
+mod xfs;
+mod zfs;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -192,6 +194,8 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("uname", true),
     ("vmstat", true),
     ("watchdog", true),
+    ("xfs", true),
+    ("zfs", true),
 ];
 
 /// The names in [`CATALOGUE`].
@@ -256,6 +260,8 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(uname::Uname::new()),
         Box::new(vmstat::VmStat::new(host)),
         Box::new(watchdog::Watchdogs::new(host)),
+        Box::new(xfs::Xfs::new(host)),
+        Box::new(zfs::Zfs::new(host)),
     ];
     debug_assert!(list.iter().map(|c| c.name()).eq(names()), "BUG: CATALOGUE and linux() differ");
     list
