@@ -68,6 +68,13 @@ impl OwnProcess {
     }
 }
 
+/// Ticks since the boot count the time asleep as well.
+#[cfg(target_os = "linux")]
+const SINCE_BOOT: ClockId = ClockId::Boottime;
+/// Nobody asks: there is no procfs to read the start from.
+#[cfg(not(target_os = "linux"))]
+const SINCE_BOOT: ClockId = ClockId::Monotonic;
+
 /// Seconds since 1970.
 fn started(root: &HostRoot) -> Option<f64> {
     let stat = std::fs::read(root.proc("self/stat")).ok()?;
@@ -78,7 +85,7 @@ fn started(root: &HostRoot) -> Option<f64> {
         words.next()?;
     }
     let ticks = words.number("start").ok()?;
-    let boot = clock_gettime(ClockId::Boottime);
+    let boot = clock_gettime(SINCE_BOOT);
     let up = boot.tv_sec as f64 + boot.tv_nsec as f64 / 1e9;
     let age = up - ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
     let begun = SystemTime::now().checked_sub(Duration::try_from_secs_f64(age.max(0.0)).ok()?)?;

@@ -68,6 +68,9 @@ impl Health {
     }
 }
 
+/// Collectors that node_exporter counts as successful where they find nothing: they look for files by patterns.
+const EMPTY_IS_SUCCESS: &[&str] = &["drm", "edac"];
+
 /// The collectors of an agent, with what became of each.
 pub struct Registry {
     collectors: Vec<(Box<dyn Collector>, Health)>,
@@ -130,15 +133,18 @@ impl Registry {
 
     /// The families about the collectors: ours, and node_exporter's for the rules that users have.
     fn describe(&self, out: &mut Families) {
-        // node_exporter counts a collector that finds nothing as unsuccessful; for ours it has not failed.
-        let has_data = |state: &State| f64::from(*state == State::Data);
+        // node_exporter counts most collectors that find nothing as unsuccessful; for ours they have not failed.
+        let has_data = |status: &Status| {
+            let empty = status.state == State::Nothing && EMPTY_IS_SUCCESS.contains(&status.name);
+            f64::from(empty || status.state == State::Data)
+        };
         let has_not_failed = |state: &State| f64::from(!matches!(state, State::Failed(_)));
 
         out.section(Section::Collectors);
         out.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");
         push_each(out, self.health(), |status| status.duration.as_secs_f64());
         out.gauge("node_scrape_collector_success", "node_exporter: Whether a collector succeeded.");
-        push_each(out, self.health(), |status| has_data(&status.state));
+        push_each(out, self.health(), |status| has_data(status));
         out.section(Section::Own);
         out.gauge("utilizer_collector_duration_seconds", "How long the collector's last run took.");
         push_each(out, self.health(), |status| status.duration.as_secs_f64());

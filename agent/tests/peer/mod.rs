@@ -1,7 +1,7 @@
 //! Debian's node_exporter beside the agent, over every collector that both have: on this machine as it lives, and on the
 //! frozen host, which has the hardware that this one lacks.
 //!
-//! What may differ stands in [`MEANT`] with its reason; all else must be alike: the families, their types, the label sets,
+//! What may differ stands in the lists below with its reason; all else must be alike: the families, their types, the label sets,
 //! and the values. A collector that is added to the catalogue is compared without a word here.
 
 mod page;
@@ -39,39 +39,48 @@ const PATHS: [(&str, &str, &str); 4] = [
     ("udev.data", "udev_data", "udev"),
 ];
 
-/// Differences that are meant: the beginning of a family's name, and why.
-const MEANT: &[(&str, &str)] = &[
+/// What is not compared: the beginning of a family's name or of a series, and why.
+const NOT_COMPARED: &[(&str, &str)] = &[
     ("node_scrape_collector_duration_seconds", "each measures itself"),
     ("node_exporter_build_info", "tells which program answers"),
-    ("node_edac_channel_", "newer than Debian's node_exporter"),
-    ("node_hwmon_freq_freq_mhz", "newer than Debian's node_exporter"),
-    ("node_hwmon_sensor_label", "of frequencies, too, in newer ones than Debian's"),
-    ("node_md_degraded", "newer than Debian's node_exporter"),
-    ("node_md_raid_disks", "newer than Debian's node_exporter"),
-    ("node_nvme_namespace_", "newer than Debian's node_exporter"),
-    // Still to be built.
-    ("node_disk_info", "to come"),
-    ("node_processes_", "to come"),
-    ("node_scrape_collector_success", "to come"),
-    ("node_time_clocksource_", "to come"),
-    ("node_time_zone_offset_seconds", "to come"),
-    ("node_netstat_TcpExt_TCPOFOQueue", "newer node_exporters have it by default"),
-    ("node_netstat_TcpExt_TCPRcvQDrop", "newer node_exporters have it by default"),
-    ("node_network_altnames_info", "newer node_exporters have it by netlink"),
-    ("node_softnet_backlog_len", "newer node_exporters have it"),
-    ("node_softnet_cpu_collision_total", "newer node_exporters have it"),
-    ("node_softnet_flow_limit_count_total", "newer node_exporters have it"),
-    ("node_softnet_received_rps_total", "newer node_exporters have it"),
+    ("node_hwmon_sensor_label", "newer ones than Debian's have it of frequencies, too"),
+];
+
+/// Still to be built.
+const TO_COME: &[&str] =
+    &["node_disk_info", "node_processes_threads_state", "node_time_clocksource_", "node_time_zone_offset_seconds"];
+
+/// What is not compared on the frozen host alone.
+const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
+    (
+        "node_filesystem_",
+        "node_exporter 1.5 reads `mounts`, which newer ones and we do not: the frozen host has mountinfo",
+    ),
+    (r#"node_scrape_collector_success{collector="filesystem"}"#, "for the same reason"),
+    ("node_tcp_connection_states", "node_exporter asks this machine's kernel, whatever procfs is given"),
+    (r#"node_scrape_collector_success{collector="tcpstat"}"#, "for the same reason"),
+];
+
+/// Families that newer node_exporters have and Debian's has not: the beginning of their names. What both have of them is
+/// compared.
+const NEWER: &[&str] = &[
+    "node_edac_channel_",
+    "node_hwmon_freq_freq_mhz",
+    "node_infiniband_",
+    "node_md_degraded",
+    "node_md_raid_disks",
+    "node_netstat_TcpExt_TCPOFOQueue",
+    "node_netstat_TcpExt_TCPRcvQDrop",
+    "node_network_altnames_info",
+    "node_nvme_namespace_",
+    "node_softnet_backlog_len",
+    "node_softnet_cpu_collision_total",
+    "node_softnet_flow_limit_count_total",
+    "node_softnet_received_rps_total",
 ];
 
 /// Labels of ours that newer node_exporters have and Debian's has not: the family, the label.
 const NEWER_LABELS: &[(&str, &str)] = &[("node_network_info", "adminstate"), ("node_nvme_info", "cntlid")];
-
-/// The same on the frozen host alone.
-const MEANT_FROZEN: &[(&str, &str)] = &[(
-    "node_filesystem_",
-    "node_exporter 1.5 reads `mounts`, which newer ones and we do not: the frozen host has mountinfo",
-)];
 
 /// A difference has to show in each of so many rounds: between two scrapes anything may change once.
 const ROUNDS: usize = 12;
@@ -169,11 +178,15 @@ impl Pair {
     }
 }
 
-fn is_meant(name: &str, frozen: bool) -> bool {
+fn is_left_out(name: &str, frozen: bool) -> bool {
     // What the two say of themselves is not about the host.
     let own = ["go_", "process_", "promhttp_", "utilizer_"];
-    let meant = MEANT.iter().chain(if frozen { MEANT_FROZEN } else { &[] });
-    own.iter().chain(meant.map(|(prefix, _)| prefix)).any(|prefix| name.starts_with(prefix))
+    let listed = NOT_COMPARED.iter().chain(if frozen { NOT_COMPARED_FROZEN } else { &[] });
+    own.iter().chain(TO_COME).chain(listed.map(|(prefix, _)| prefix)).any(|prefix| name.starts_with(prefix))
+}
+
+fn is_newer(name: &str) -> bool {
+    NEWER.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Every difference of a round, by what differs; the text shows both sides.
@@ -183,18 +196,19 @@ fn differences(before: &Page, ours: &Page, after: &Page, frozen: bool) -> BTreeM
         found.insert(what, how);
     };
     let names: BTreeSet<&String> = before.types.keys().chain(ours.types.keys()).collect();
-    for name in names.into_iter().filter(|name| !is_meant(name, frozen)) {
+    for name in names {
         match (before.types.get(name), ours.types.get(name)) {
             (Some(theirs), Some(ours)) if theirs != ours => {
                 note(format!("type of {name}"), format!("{theirs}, ours {ours}"))
             }
             (Some(_), None) if after.types.contains_key(name) => note(format!("{name} is missing"), String::new()),
-            (None, Some(_)) if !after.types.contains_key(name) => note(format!("{name} is ours alone"), String::new()),
+            (None, Some(_)) if !after.types.contains_key(name) && !is_newer(name) => {
+                note(format!("{name} is ours alone"), String::new())
+            }
             _ => {}
         }
     }
-    let common =
-        |name: &str| !is_meant(name, frozen) && before.types.contains_key(name) && ours.types.contains_key(name);
+    let common = |name: &str| before.types.contains_key(name) && ours.types.contains_key(name);
     for (series, theirs) in before.series.iter().filter(|(series, _)| common(&series.family)) {
         let Some(later) = after.series.get(series) else { continue };
         match ours.series.get(series) {
@@ -214,6 +228,7 @@ fn differences(before: &Page, ours: &Page, after: &Page, frozen: bool) -> BTreeM
             note(format!("{series} is ours alone"), format!("ours {value}"));
         }
     }
+    found.retain(|what, _| !is_left_out(what.trim_start_matches("type of ").trim_start_matches("value of "), frozen));
     found
 }
 
@@ -250,5 +265,5 @@ fn compare(pair: &Pair) {
 /// Texts for people: told, and no fault.
 fn help_differs<'a>(theirs: &'a Page, ours: &Page) -> Vec<&'a String> {
     let differs = |(name, help): &(&String, &String)| ours.help.get(*name).is_some_and(|ours| ours != *help);
-    theirs.help.iter().filter(|(name, _)| !is_meant(name, false)).filter(differs).map(|(name, _)| name).collect()
+    theirs.help.iter().filter(|(name, _)| !is_left_out(name, false)).filter(differs).map(|(name, _)| name).collect()
 }
