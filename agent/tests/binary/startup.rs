@@ -32,7 +32,7 @@ fn each_fault_of_the_configuration_is_named_with_its_line_by_start_check_and_sam
     for (text, expected) in [
         (
             "[collectors]\ndisable = [\"cpuu\"]\n",
-            "agent.toml:2:1: collectors.disable: there is no collector \"cpuu\"; there are cpu,",
+            "agent.toml:2:1: collectors.disable: there is no collector \"cpuu\"; there are ",
         ),
         ("interval = \"1ms\"\n", "agent.toml:1:1: interval: must lie between 100ms and 1h"),
         ("[mqtt\n", "agent.toml:1:"),
