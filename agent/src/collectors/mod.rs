@@ -80,7 +80,7 @@ pub trait Collector: Send {
         let _ = pass;
     }
 
-    /// Whether it runs behind the others, because it looks at what they appended.
+    /// Whether it runs behind the others, because it looks at what they appended or takes what they leave.
     fn runs_last(&self) -> bool {
         false
     }
