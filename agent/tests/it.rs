@@ -4,3 +4,4 @@
 mod binary;
 mod golden;
 mod peer;
+mod scale;

@@ -371,6 +371,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn any_bytes_are_an_error_or_an_interface() {
+        let whole = eth0();
+        // A fixed sequence: what fails, fails again.
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + next() % 8 {
+                let at = next() % bytes.len();
+                bytes[at] = next() as u8;
+            }
+            bytes.truncate(next() % (bytes.len() + 1));
+            let mut link = Link::default();
+            if link.parse(&bytes).is_ok() {
+                let _ = link.altnames().count();
+            }
+        }
+    }
+
+    #[test]
     fn the_list_forgets_the_gone() {
         let mut list = List::default();
         list.add(NEW_LINK, &eth0()).unwrap();
@@ -385,7 +408,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_foreign_host_is_read_from_files() {
-        let host = HostRoot { proc: "/host/proc".into(), ..HostRoot::default() };
+        let host = HostRoot { proc: "elsewhere".into(), ..HostRoot::default() };
         assert!(Links::new(&host).current().unwrap().is_none());
     }
 }

@@ -364,6 +364,28 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_come_to_an_end() {
+        let whole =
+            [message(16, 0, 7, b"one"), message(16, 0, 7, b"two"), message(MESSAGE_DONE, 0, 7, &[0; 4])].concat();
+        // A fixed sequence: what fails, fails again.
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + next() % 8 {
+                let at = next() % bytes.len();
+                bytes[at] = next() as u8;
+            }
+            bytes.truncate(next() % (bytes.len() + 1));
+            let _ = parsed(&bytes);
+            assert!(attributes(&bytes).count() <= bytes.len() / 4 + 1);
+        }
+    }
+
+    #[test]
     fn attributes_stand_at_multiples_of_four() {
         let bytes = [&[5, 0, 3, 0, b'x', 0, 0, 0][..], &[4, 0, 4, 0x80], &[6, 0, 5, 0, 1, 2]].concat();
         if cfg!(target_endian = "little") {
