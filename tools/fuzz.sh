@@ -12,8 +12,12 @@ readonly SECONDS_EACH=${FUZZ_SECONDS:-60}
 readonly TRIPLE=$(rustc -vV | sed -n 's/^host: //p')
 readonly PROGRAM=$PWD/target/fuzz/$TRIPLE/release/utilizer-fuzz
 readonly FIXTURES=$PWD/agent/tests/fixtures/host
-# Files are replaced all the time: in memory, if the system has such a folder.
-[[ -w /dev/shm ]] && export TMPDIR=/dev/shm
+# Files are replaced all the time: in memory, if the system has such a folder. A target that is ended cleans nothing up.
+parent=${TMPDIR:-/tmp}
+[[ -w /dev/shm ]] && parent=/dev/shm
+TMPDIR=$(mktemp -d "$parent/utilizer-fuzz.XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 
 command -v c++ >/dev/null || {
     echo "fuzz: libFuzzer needs a C++ compiler: apt-get install g++" >&2
@@ -50,7 +54,7 @@ for target in "${targets[@]}"; do
         grep -E "panicked at|^SUMMARY|Test unit written|ERROR|no collector reads" -A1 "$log" | head -20
         echo "   all of it: $log"
     fi
-    rm -rf "${TMPDIR:-/tmp}"/utilizer-fuzz*
+    rm -rf "${TMPDIR:?}"/*
 done
 
 if ((${#failed[@]})); then

@@ -1,6 +1,11 @@
 //! What comes as bytes or text and not from a file: requests, pushes, messages, configurations.
 
+use std::sync::LazyLock;
+
+use daemon::http::Web;
+use utilizer_agent::collectors::systemd::{Incoming, incoming, rows};
 use utilizer_agent::exposition::Format;
+use utilizer_agent::host;
 use utilizer_agent::pattern::Pattern;
 use utilizer_agent::push::{logs, pipeline};
 use wire::Timestamp;
@@ -13,6 +18,9 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("pattern", |data| with_text(data, |text| drop(Pattern::new(text).map(|pattern| pattern.matches("sda1"))))),
     ("agent-config", |data| with_text(data, config)),
     ("messages", messages),
+    ("web-config", web_config),
+    ("netlink", |data| host::attributes(data).for_each(drop)),
+    ("systemd", systemd),
 ];
 
 fn now() -> Timestamp {
@@ -45,4 +53,21 @@ fn messages(data: &[u8]) {
     let _ = wire::decode_state::<Status>("status", data);
     let _ = wire::decode_state::<Confirmation>("confirmed", data);
     let _ = wire::decode_state::<Control>("control", data);
+}
+
+/// The file names certificates and keys; one that names files of this machine is refused for what they hold.
+fn web_config(data: &[u8]) {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
+    let path = FOLDER.path().join("web.yml");
+    std::fs::write(&path, data).expect("the temporary folder can be written");
+    if let Err(error) = Web::load(&path) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// An answer of systemd's, and the list of units in it.
+fn systemd(data: &[u8]) {
+    if let Ok(Incoming::Return { body, .. }) = incoming(data) {
+        let _ = rows(body, |row| assert!(row.name.len() <= data.len()));
+    }
 }

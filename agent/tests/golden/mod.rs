@@ -235,23 +235,24 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
             text.replace("total=", "total=99999999999999999999").replace("0.42", "zero").into_bytes()
         },
     ];
+    // One host for all: each file is whole again, and seen to work, before the next one is broken.
+    let host = Frozen::new();
+    let mut registry = host.registry();
+    settled(&mut registry);
+    assert_eq!(not_working(&registry), []);
     for (file, names) in broken {
+        let path = host.host.proc(file);
+        let whole = fs::read(&path).unwrap();
         for (number, damage) in damages.iter().enumerate() {
-            let host = Frozen::new();
-            let mut registry = host.registry();
-            settled(&mut registry);
-            assert_eq!(not_working(&registry), []);
-            let whole = fs::read(host.host.proc(file)).unwrap();
-            fs::write(host.host.proc(file), damage(&whole)).unwrap();
+            fs::write(&path, damage(&whole)).unwrap();
             interval(&mut registry);
             let failed = not_working(&registry);
             let found: Vec<_> = failed.iter().map(|(name, _)| *name).collect();
             assert_eq!(found, *names, "{file}, damage {number}");
             for (name, error) in failed {
-                assert!(error.contains(&*host.host.proc(file).to_string_lossy()), "{name}: {error}");
+                assert!(error.contains(&*path.to_string_lossy()), "{name}: {error}");
             }
-            // Whole again, it works again.
-            fs::write(host.host.proc(file), whole).unwrap();
+            fs::write(&path, &whole).unwrap();
             interval(&mut registry);
             assert_eq!(not_working(&registry), [], "{file}");
         }
