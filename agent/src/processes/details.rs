@@ -43,6 +43,8 @@ struct Listed {
     /// The name for which the slow part was read: another program has another.
     name: Box<[u8]>,
     age: u32,
+    /// The directory of its open files, where that can be kept.
+    descriptors: Option<OwnedFd>,
     io: Io,
     transferred: Option<Transferred>,
     /// A command line's secrets are not kept, only a sum of all its bytes.
@@ -91,6 +93,7 @@ impl DetailTable {
                 start_ticks,
                 name: name.into(),
                 age: 0,
+                descriptors: None,
                 io: Io::Unopened,
                 transferred: None,
                 command_line_sum: 0,
@@ -127,7 +130,7 @@ impl Listed {
         }
         self.age = self.age.wrapping_add(1);
 
-        self.details.open_fds = sources.files.open_files(sources.proc, self.pid);
+        self.details.open_fds = self.open_files(sources);
         let transferred = self.transferred(sources);
         let seconds = sources.elapsed.as_secs_f64();
         let rate = |bytes: fn(&Transferred) -> u64| {
@@ -164,6 +167,20 @@ impl Listed {
         if matches!(self.io, Io::Refused) {
             self.io = Io::Unopened;
         }
+    }
+
+    fn open_files(&mut self, sources: &mut Sources<'_>) -> Option<u64> {
+        if self.descriptors.is_none() {
+            self.descriptors = sources.files.descriptors(sources.proc, self.pid);
+        }
+        // A kept directory spares looking it up, which costs more than the count itself.
+        if let Some(directory) = &self.descriptors {
+            let size = rustix::fs::fstat(directory).ok()?.st_size;
+            if size > 0 {
+                return u64::try_from(size).ok();
+            }
+        }
+        sources.files.open_files(sources.proc, self.pid)
     }
 
     fn transferred(&mut self, sources: &mut Sources<'_>) -> Option<Transferred> {

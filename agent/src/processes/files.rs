@@ -121,10 +121,21 @@ impl Files {
         parse_limits(self.read(proc, pid, "limits").ok()?).ok()?
     }
 
+    /// Where descriptors are counted by the size of their directory: that directory, which has the count for its size.
+    pub(super) fn descriptors(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<OwnedFd> {
+        // It need not be readable to have a size.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |path: &str| rustix::fs::openat(proc, path, flags, Mode::empty()).ok();
+        self.are_counted_by_size(proc).then(|| open(self.path(pid, "fd"))).flatten()
+    }
+
+    fn are_counted_by_size(&mut self, proc: BorrowedFd<'_>) -> bool {
+        *self.counted_by_size.get_or_insert_with(|| is_procfs(proc))
+    }
+
     /// How many files a process has open.
     pub(super) fn open_files(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<u64> {
-        let by_size = *self.counted_by_size.get_or_insert_with(|| is_procfs(proc));
-        if by_size {
+        if self.are_counted_by_size(proc) {
             let size = rustix::fs::statat(proc, self.path(pid, "fd"), AtFlags::empty()).ok()?.st_size;
             // Before Linux 6.2 it is always 0, and a process without open files is soon listed.
             if size > 0 {

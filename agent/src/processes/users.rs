@@ -12,6 +12,8 @@ use crate::host::{HostRoot, number};
 pub(super) struct Users {
     path: PathBuf,
     modified: Option<SystemTime>,
+    /// Whether this pass looked at the file.
+    fresh: bool,
     names: HashMap<u32, Arc<str>>,
     /// Numbers without a name, which were asked for.
     unknown: HashMap<u32, Arc<str>>,
@@ -23,11 +25,16 @@ const MOST_UNKNOWN: usize = 1000;
 impl Users {
     pub(super) fn new(host: &HostRoot) -> Self {
         let path = host.at_root(Path::new("/etc/passwd"));
-        Self { path, modified: None, names: HashMap::new(), unknown: HashMap::new() }
+        Self { path, modified: None, fresh: false, names: HashMap::new(), unknown: HashMap::new() }
     }
 
-    /// Reads the file if it changed. To be called once a pass at most.
-    pub(super) fn refresh(&mut self) {
+    /// A pass begins: what was read before is old.
+    pub(super) fn begin(&mut self) {
+        self.fresh = false;
+    }
+
+    /// Reads the file if it changed.
+    fn refresh(&mut self) {
         // A file that can't be read now does not make names untrue.
         let Ok(modified) = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()) else { return };
         if self.modified != Some(modified)
@@ -41,6 +48,9 @@ impl Users {
 
     /// A user's name.
     pub(super) fn name(&mut self, user: u32) -> Arc<str> {
+        if !std::mem::replace(&mut self.fresh, true) {
+            self.refresh();
+        }
         if let Some(name) = self.names.get(&user) {
             return name.clone();
         }
@@ -76,19 +86,19 @@ mod tests {
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         let path = dir.path().join("etc/passwd");
         let mut users = Users::new(&HostRoot { root: dir.path().into(), ..HostRoot::default() });
-        users.refresh();
+        users.begin();
         assert_eq!(&*users.name(0), "0");
         std::fs::write(&path, "root:x:0:0:r:/:/bin/sh\nalias:x:0:0::/:\nweb:x:33:33::/:/x\nbad:x:x:\n#c\n+\n\nn:x:9")
             .unwrap();
-        users.refresh();
+        users.begin();
         assert_eq!(["root", "web", "34", "9"].map(str::to_owned), [0, 33, 34, 9].map(|n| users.name(n).to_string()));
         std::fs::write(&path, "admin:x:0:0::/:\n").unwrap();
         let later = SystemTime::now() + std::time::Duration::from_secs(5);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-        users.refresh();
+        users.begin();
         assert_eq!((&*users.name(0), &*users.name(33)), ("admin", "33"));
         std::fs::remove_file(&path).unwrap();
-        users.refresh();
+        users.begin();
         assert_eq!(&*users.name(0), "admin");
         (0..3000).for_each(|user| drop(users.name(user)));
         assert!(users.unknown.len() <= MOST_UNKNOWN);

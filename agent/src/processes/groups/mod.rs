@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{Files, Status, Transferred};
 use super::redact::Redactor;
+use super::table::{Entry, Reading};
 use super::users::Users;
-use super::{Entry, Reading};
 use crate::collectors::ProcessSettings;
 use crate::snapshot::{Families, Labels};
 use rule::{Facts, Needs};
