@@ -44,6 +44,7 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("node_scrape_collector_duration_seconds", "each measures itself"),
     ("node_exporter_build_info", "tells which program answers"),
     ("node_hwmon_sensor_label", "newer ones than Debian's have it of frequencies, too"),
+    (r#"node_zfs_zpool_state{state="suspended""#, "newer ones than Debian's know this state"),
 ];
 
 /// Still to be built.
@@ -77,6 +78,7 @@ const NEWER: &[&str] = &[
     "node_softnet_cpu_collision_total",
     "node_softnet_flow_limit_count_total",
     "node_softnet_received_rps_total",
+    "node_zfs_arc_memory_available_bytes",
 ];
 
 /// Labels of ours that newer node_exporters have and Debian's has not: the family, the label.
