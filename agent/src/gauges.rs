@@ -156,7 +156,7 @@ fn cpu_percent(now: &Families, before: &Families) -> Option<f64> {
             let step = counterpart(before, index, sample).map(|earlier| sample.value - earlier);
             index += 1;
             match step {
-                Some(step) if step >= -OVERLOOKED_SECONDS => {
+                Some(step) if step > -OVERLOOKED_SECONDS => {
                     let step = step.max(0.0);
                     cpu_total += step;
                     if !matches!(sample.labels.get("mode"), Some("idle" | "iowait")) {

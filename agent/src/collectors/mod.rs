@@ -11,25 +11,31 @@ mod cache;
 mod cgroups;
 mod conntrack;
 mod cpu;
+mod cpufreq;
 mod devices;
 mod diskstats;
 mod dmi;
 mod drm;
 mod edac;
+mod entropy;
 mod fibrechannel;
+mod filefd;
 mod filesystem;
 mod gpu;
 mod hwmon;
 mod infiniband;
+mod interrupts;
 mod links;
 mod loadavg;
 mod mdadm;
 mod meminfo;
+mod meminfo_numa;
 mod names;
 mod netclass;
 mod netdev;
 mod netstat;
 mod nvme;
+mod os;
 mod portable;
 mod powersupplyclass;
 mod pressure;
@@ -37,8 +43,11 @@ mod processes;
 mod procstat;
 mod rapl;
 mod registry;
+mod schedstat;
+mod selinux;
 mod settings;
 mod sockstat;
+mod softirqs;
 mod softnet;
 mod stat;
 #[doc(hidden)]
@@ -50,6 +59,7 @@ mod tcpstat;
 pub mod textfile;
 mod thermal_zone;
 mod time;
+mod timex;
 mod udp_queues;
 mod uname;
 mod vmstat;
@@ -161,27 +171,36 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("cgroups", false),
     ("conntrack", true),
     ("cpu", true),
+    ("cpufreq", true),
     ("diskstats", true),
     ("dmi", true),
     ("drm", true),
     ("edac", true),
+    ("entropy", true),
     ("fibrechannel", true),
+    ("filefd", true),
     ("filesystem", true),
     ("gpu", true),
     ("hwmon", true),
     ("infiniband", true),
+    ("interrupts", false),
     ("loadavg", true),
     ("mdadm", true),
     ("meminfo", true),
+    ("meminfo_numa", false),
     ("netclass", true),
     ("netdev", true),
     ("netstat", true),
     ("nvme", true),
+    ("os", true),
     ("powersupplyclass", true),
     ("pressure", true),
     (PROCESSES, true),
     ("rapl", true),
+    ("schedstat", true),
+    ("selinux", true),
     ("sockstat", true),
+    ("softirqs", false),
     ("softnet", true),
     ("stat", true),
     ("systemd", false),
@@ -190,6 +209,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("textfile", true),
     ("thermal_zone", true),
     ("time", true),
+    ("timex", true),
     ("udp_queues", true),
     ("uname", true),
     ("vmstat", true),
@@ -226,39 +246,49 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(bonding::Bonding::new(host)),
         Box::new(cgroups::Cgroups::new(host, &settings.cgroups)),
         Box::new(conntrack::ConnTrack::new(host)),
-        Box::new(cpu::Cpu::new(Arc::clone(&proc_stat))),
+        Box::new(cpu::Cpu::new(host, &settings.cpu, Arc::clone(&proc_stat))),
+        Box::new(cpufreq::CpuFreq::new(host)),
         Box::new(diskstats::DiskStats::new(host, &settings.diskstats)),
         Box::new(dmi::Dmi::new(host)),
         Box::new(drm::Drm::new(host)),
         Box::new(edac::Edac::new(host)),
+        Box::new(entropy::Entropy::new(host)),
         Box::new(fibrechannel::FibreChannel::new(host)),
+        Box::new(filefd::FileFd::new(host)),
         Box::new(filesystem::Filesystem::new(host, &settings.filesystem)),
         Box::new(gpu::Gpu::new(host, &settings.gpu)),
         Box::new(hwmon::HwMon::new(host, &settings.hwmon)),
         Box::new(infiniband::InfiniBand::new(host, &settings.infiniband)),
+        Box::new(interrupts::Interrupts::new(host, &settings.interrupts)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
+        Box::new(meminfo_numa::MemInfoNuma::new(host)),
         Box::new(netclass::NetClass::new(host, &settings.netclass, Arc::clone(&links))),
         Box::new(netdev::NetDev::new(host, &settings.netdev, links)),
         Box::new(netstat::NetStat::new(host, &settings.netstat)),
         Box::new(nvme::Nvme::new(host)),
+        Box::new(os::Os::new(host)),
         Box::new(powersupplyclass::PowerSupplies::new(host, &settings.powersupplyclass)),
         Box::new(pressure::Pressure::new(host)),
         Box::new(processes::Processes::new(host, processes.clone())),
         Box::new(rapl::Rapl::new(host, &settings.rapl)),
+        Box::new(schedstat::SchedStat::new(host)),
+        Box::new(selinux::SeLinux::new(host)),
         Box::new(sockstat::SockStat::new(host)),
+        Box::new(softirqs::SoftIrqs::new(host)),
         Box::new(softnet::SoftNet::new(host)),
-        Box::new(stat::Stat::new(proc_stat)),
+        Box::new(stat::Stat::new(&settings.stat, proc_stat)),
         Box::new(systemd::Systemd::new(host, &settings.systemd)),
         Box::new(tapestats::TapeStats::new(host, &settings.tapestats)),
         Box::new(tcpstat::TcpStat::new(host)),
         Box::new(textfile::TextFiles::new(&settings.textfile)),
         Box::new(thermal_zone::ThermalZone::new(host)),
-        Box::new(time::Time),
+        Box::new(time::Time::new(host)),
+        Box::new(timex::Timex),
         Box::new(udp_queues::UdpQueues::new(host)),
         Box::new(uname::Uname::new()),
-        Box::new(vmstat::VmStat::new(host)),
+        Box::new(vmstat::VmStat::new(host, &settings.vmstat)),
         Box::new(watchdog::Watchdogs::new(host)),
         Box::new(xfs::Xfs::new(host)),
         Box::new(zfs::Zfs::new(host)),

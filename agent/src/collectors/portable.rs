@@ -8,6 +8,7 @@ use sysinfo::{Disks, MemoryRefreshKind, Networks, ProcessRefreshKind, ProcessesT
 
 use crate::collectors::uname::Uname;
 use crate::collectors::{CollectError, Collector, Outcome, time};
+use crate::host::HostRoot;
 use crate::snapshot::{Families, Labels};
 
 /// The collectors, in the order of their names. [`super::CATALOGUE`] has these and more, so that one configuration is
@@ -20,7 +21,7 @@ pub(super) fn all() -> Vec<Box<dyn Collector>> {
         Box::new(Portable { name: "netdev", fill: netdev }),
         Box::new(Portable { name: "processes", fill: processes }),
         Box::new(Portable { name: "stat", fill: stat }),
-        Box::new(time::Time),
+        Box::new(time::Time::new(&HostRoot::default())),
         Box::new(Uname::new()),
     ]
 }

@@ -1,4 +1,5 @@
-//! Time lost to waiting for CPU, memory and I/O, from `/proc/pressure`. Kernels may lack it or have it switched off.
+//! Time lost to waiting for CPU, memory and I/O, and to interrupts, from `/proc/pressure`. Kernels may lack it or have it
+//! switched off.
 
 use crate::collectors::{CollectError, Collector, Outcome, nothing_if_absent};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines, number};
@@ -18,18 +19,24 @@ const MEMORY_STALLED: [&str; 2] = [
     "node_pressure_memory_stalled_seconds_total",
     "Total time in seconds no process could make progress due to memory congestion",
 ];
+const IRQ_STALLED: [&str; 2] = [
+    "node_pressure_irq_stalled_seconds_total",
+    "Total time in seconds no process could make progress due to IRQ congestion",
+];
 
 /// See the module.
 pub(crate) struct Pressure {
     cpu: KeptFile,
     io: KeptFile,
     memory: KeptFile,
+    /// Since Linux 6.1, and only if it accounts for interrupts' time. `None` once it was not there.
+    irq: Option<KeptFile>,
 }
 
 impl Pressure {
     pub(crate) fn new(host: &HostRoot) -> Self {
         let file = |name| KeptFile::record(host.proc("pressure").join(name));
-        Self { cpu: file("cpu"), io: file("io"), memory: file("memory") }
+        Self { cpu: file("cpu"), io: file("io"), memory: file("memory"), irq: Some(file("irq")) }
     }
 }
 
@@ -52,9 +59,10 @@ fn parse(text: &[u8]) -> Result<Stalls, TextError> {
         let total = fields.find_map(|field| field.strip_prefix(b"total=")).and_then(number);
         *slot = Some(total.ok_or_else(|| TextError::expected("total= and a number", line))?);
     }
-    match stalls.some {
-        Some(_) => Ok(stalls),
-        None => Err(TextError::new("no line begins with some: the file is empty or cut")),
+    // Interrupts have only "full", old kernels' CPU only "some".
+    match stalls {
+        Stalls { some: None, full: None } => Err(TextError::new("no line begins with some or full: the file is empty")),
+        stalls => Ok(stalls),
     }
 }
 
@@ -73,10 +81,18 @@ impl Collector for Pressure {
             Err(error) => return nothing_if_absent(error),
         };
         let (io, memory) = (read(&mut self.io)?, read(&mut self.memory)?);
+        let irq = match self.irq.as_mut().map(read) {
+            Some(Err(CollectError::Read(error))) if error.is_nothing_here() => {
+                self.irq = None;
+                None
+            }
+            irq => irq.transpose()?,
+        };
         for ([name, help], microseconds) in [
             (CPU_WAITING, cpu.some),
             (IO_STALLED, io.full),
             (IO_WAITING, io.some),
+            (IRQ_STALLED, irq.and_then(|irq| irq.full)),
             (MEMORY_STALLED, memory.full),
             (MEMORY_WAITING, memory.some),
         ] {
@@ -99,6 +115,7 @@ mod tests {
             b"some avg10=1.25 avg60=0.00 avg300=0.00 total=1402\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(parse(text).unwrap(), Stalls { some: Some(1402), full: Some(7) });
         assert_eq!(parse(b"some avg10=0.00 total=3\n").unwrap(), Stalls { some: Some(3), full: None });
+        assert_eq!(parse(b"full avg10=0.00 total=9\n").unwrap(), Stalls { some: None, full: Some(9) });
     }
 
     #[test]
@@ -107,7 +124,7 @@ mod tests {
             &b""[..],
             b"some",
             b"some avg10=0.00 total=",
-            b"full total=1\n",
+            b"half total=1\n",
             b"some total=99999999999999999999",
             b"\xff",
         ] {

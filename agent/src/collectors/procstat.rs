@@ -32,7 +32,13 @@ pub(crate) struct ProcStat {
     pub(crate) running: Option<u64>,
     /// Tasks that wait for I/O.
     pub(crate) blocked: Option<u64>,
+    /// Software interrupts by type, as [`SOFTIRQS`] has them.
+    pub(crate) softirqs: Option<[u64; SOFTIRQS.len()]>,
 }
+
+/// The types of software interrupts, in the order of the file, under node_exporter's names.
+pub(crate) const SOFTIRQS: [&str; 10] =
+    ["hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu"];
 
 /// Parses the whole file into `into`, whose buffers are kept.
 pub(crate) fn parse(text: &[u8], into: &mut ProcStat) -> Result<(), TextError> {
@@ -50,6 +56,15 @@ pub(crate) fn parse(text: &[u8], into: &mut ProcStat) -> Result<(), TextError> {
             b"processes" => &mut into.forks,
             b"procs_running" => &mut into.running,
             b"procs_blocked" => &mut into.blocked,
+            b"softirq" => {
+                fields.number("the count of all software interrupts")?;
+                let mut softirqs = [0; SOFTIRQS.len()];
+                for softirq in &mut softirqs {
+                    *softirq = fields.number("a count of software interrupts")?;
+                }
+                into.softirqs = Some(softirqs);
+                continue;
+            }
             key => {
                 if let Some(digits) = key.strip_prefix(b"cpu") {
                     let cpu = number(digits).and_then(|cpu| u32::try_from(cpu).ok());
@@ -119,7 +134,7 @@ btime 1700000000
 processes 999
 procs_running 2
 procs_blocked 1
-softirq 5 1 2 2
+softirq 55 1 2 3 4 5 6 7 8 9 10
 ";
 
     fn parsed(text: &[u8]) -> Result<ProcStat, TextError> {
@@ -136,6 +151,7 @@ softirq 5 1 2 2
         assert_eq!(stat.interrupts, Some(777));
         assert_eq!((stat.context_switches, stat.boot_time, stat.forks), (Some(888), Some(1_700_000_000), Some(999)));
         assert_eq!((stat.running, stat.blocked), (Some(2), Some(1)));
+        assert_eq!(stat.softirqs, Some([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
     }
 
     #[test]
@@ -158,6 +174,7 @@ softirq 5 1 2 2
             b"cpux 1 2 3 4 5 6 7 8\n",
             b"cpu99999999999 1 2 3 4 5 6 7 8\n",
             b"cpu0 1 2 3 4 5 6 7 8\nctxt\n",
+            b"cpu0 1 2 3 4 5 6 7 8\nsoftirq 5 1 2 2\n",
             b"\x00\xff\xfe garbage \x80",
         ] {
             assert!(parsed(bad).is_err(), "{:?}", bad.escape_ascii().to_string());

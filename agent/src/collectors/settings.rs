@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, arp, cgroups, diskstats, filesystem, gpu, hwmon, infiniband, netclass, netdev, netstat,
-    powersupplyclass, processes, rapl, systemd, tapestats, textfile,
+    CATALOGUE, arp, cgroups, cpu, diskstats, filesystem, gpu, hwmon, infiniband, interrupts, netclass, netdev, netstat,
+    powersupplyclass, processes, rapl, stat, systemd, tapestats, textfile, vmstat,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -21,6 +21,8 @@ pub struct CollectorSettings {
     pub arp: arp::Settings,
     /// `[collectors.cgroups]`
     pub cgroups: cgroups::Settings,
+    /// `[collectors.cpu]`
+    pub cpu: cpu::Settings,
     /// `[collectors.diskstats]`
     pub diskstats: diskstats::Settings,
     /// `[collectors.filesystem]`
@@ -31,6 +33,8 @@ pub struct CollectorSettings {
     pub hwmon: hwmon::Settings,
     /// `[collectors.infiniband]`
     pub infiniband: infiniband::Settings,
+    /// `[collectors.interrupts]`
+    pub interrupts: interrupts::Settings,
     /// `[collectors.netclass]`
     pub netclass: netclass::Settings,
     /// `[collectors.netdev]`
@@ -43,12 +47,16 @@ pub struct CollectorSettings {
     pub processes: processes::Settings,
     /// `[collectors.rapl]`
     pub rapl: rapl::Settings,
+    /// `[collectors.stat]`
+    pub stat: stat::Settings,
     /// `[collectors.systemd]`
     pub systemd: systemd::Settings,
     /// `[collectors.tapestats]`
     pub tapestats: tapestats::Settings,
     /// `[collectors.textfile]`
     pub textfile: textfile::Settings,
+    /// `[collectors.vmstat]`
+    pub vmstat: vmstat::Settings,
 }
 
 impl CollectorSettings {

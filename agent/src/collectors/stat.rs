@@ -2,18 +2,32 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::collectors::procstat::ProcStatFile;
+use serde::{Deserialize, Serialize};
+
+use crate::collectors::procstat::{ProcStatFile, SOFTIRQS};
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
-use crate::snapshot::{Families, MetricType};
+use crate::snapshot::{Families, Labels, MetricType};
+
+/// `[collectors.stat]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Show software interrupts by type, in `node_softirqs_total`.
+    pub softirq: bool,
+}
 
 /// See the module.
 pub(crate) struct Stat {
     stat: Arc<Mutex<ProcStatFile>>,
+    /// None where they are not shown.
+    softirq_labels: Vec<Labels>,
 }
 
 impl Stat {
-    pub(crate) fn new(stat: Arc<Mutex<ProcStatFile>>) -> Self {
-        Self { stat }
+    pub(crate) fn new(settings: &Settings, stat: Arc<Mutex<ProcStatFile>>) -> Self {
+        let types = if settings.softirq { &SOFTIRQS[..] } else { &[] };
+        let softirq_labels = types.iter().map(|one| Labels::new([("vector", *one)])).collect();
+        Self { stat, softirq_labels }
     }
 }
 
@@ -41,6 +55,12 @@ impl Collector for Stat {
             if let Some(value) = value {
                 out.family(name, help, kind);
                 out.value(value as f64);
+            }
+        }
+        if let Some(softirqs) = &stat.softirqs {
+            out.counter("node_softirqs_total", "Number of softirq calls.");
+            for (labels, count) in self.softirq_labels.iter().zip(softirqs) {
+                out.push(labels, *count as f64);
             }
         }
         Ok(Outcome::Data)

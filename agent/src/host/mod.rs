@@ -4,6 +4,7 @@
 //! ones. So no other file spells such a path: it asks a [`HostRoot`] for it.
 
 mod attribute;
+mod clock;
 mod directory;
 mod file;
 #[cfg(not(target_os = "linux"))]
@@ -14,6 +15,7 @@ mod text;
 use std::path::{Path, PathBuf};
 
 pub use attribute::{Attribute, decimal};
+pub use clock::{Discipline, discipline, zone};
 pub use directory::Directory;
 pub use file::{KeptFile, ReadError};
 #[cfg(not(target_os = "linux"))]

@@ -61,6 +61,11 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// What stands behind the fields that were taken, with the blanks before it.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next field, or an error that says what was to stand there.
     pub fn text(&mut self, what: &str) -> Result<&'a [u8], TextError> {
         self.next().ok_or_else(|| TextError::expected(what, self.line))

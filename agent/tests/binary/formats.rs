@@ -70,6 +70,7 @@ fn a_page_is_packed_for_those_who_take_it() {
 
 /// What promtool remarks on names that are node_exporter's and so can't be others: a part of the name, and of the remark.
 const NODE_EXPORTERS_OWN: &[(&str, &str)] = &[
+    ("node_entropy_", "use base unit \"bytes\" instead of \"bits\""),
     // The kernel's names for its memory, as they are.
     ("node_memory_", "metric names should be written in 'snake_case' not 'camelCase'"),
 ];

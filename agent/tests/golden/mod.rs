@@ -11,6 +11,7 @@ use utilizer_agent::collectors::{self, CollectorSettings, Pass, ProcessSettings,
 use utilizer_agent::exposition;
 use utilizer_agent::gauges::{self, Earlier};
 use utilizer_agent::host::HostRoot;
+use utilizer_agent::pattern::Pattern;
 use utilizer_agent::processes::ProcessTable;
 use utilizer_agent::snapshot::Families;
 
@@ -81,10 +82,18 @@ impl Frozen {
     }
 }
 
-/// The defaults, with what is off by default and part of the frozen host, and without what is none: a developer's own GPU.
+/// All of the frozen host that can be shown, but for what is no part of the frozen host: a developer's own GPU, and the discipline of the
+/// machine's clock, which a system call tells.
 fn settings() -> CollectorSettings {
-    let (enable, disable) = (vec!["cgroups".to_owned()], vec!["gpu".to_owned()]);
-    CollectorSettings { enable, disable, ..CollectorSettings::default() }
+    let mut settings = CollectorSettings {
+        enable: ["cgroups", "interrupts", "meminfo_numa", "softirqs"].map(str::to_owned).into(),
+        disable: vec!["gpu".to_owned(), "timex".to_owned()],
+        ..CollectorSettings::default()
+    };
+    settings.cpu.info_flags_include = Pattern::new("^a").unwrap();
+    settings.cpu.info_bugs_include = Pattern::new("spectre").unwrap();
+    settings.stat.softirq = true;
+    settings
 }
 
 fn interval(registry: &mut Registry) -> Families {
@@ -113,8 +122,8 @@ fn encoded(parts: &[&Families]) -> String {
 fn frozen(text: &str) -> String {
     let line = |line: &str| {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
-        if name == "node_uname_info" {
-            return "node_uname_info 1".to_owned();
+        if matches!(name, "node_uname_info" | "node_time_zone_offset_seconds") && !line.starts_with('#') {
+            return format!("{name} 1");
         }
         match line.rsplit_once(' ') {
             Some((series, _)) if VARIABLE.contains(&name) => format!("{series} 0"),
@@ -217,6 +226,12 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("pressure/io", &["pressure"]),
         ("mdstat", &["mdadm"]),
         ("vmstat", &["vmstat"]),
+        ("interrupts", &["interrupts"]),
+        ("pressure/irq", &["pressure"]),
+        ("schedstat", &["schedstat"]),
+        ("softirqs", &["softirqs"]),
+        ("sys/fs/file-nr", &["filefd"]),
+        ("sys/kernel/random/entropy_avail", &["entropy"]),
         ("1/mountinfo", &["filesystem"]),
         ("cgroups", &["cgroups"]),
     ];
@@ -269,6 +284,6 @@ fn an_empty_machine_has_errors_and_no_panic() {
     // What every machine has is missed; what many do not have is no error.
     let failed = not_working(&registry).into_iter().filter(|(_, error)| error != NOTHING);
     let failed: Vec<_> = failed.map(|(name, _)| name).collect();
-    assert_eq!(failed, ["cpu", "filesystem", "loadavg", "meminfo", "netdev", "stat", "vmstat"]);
+    assert_eq!(failed, ["cpu", "filesystem", "loadavg", "meminfo", "netdev", "softirqs", "stat", "vmstat"]);
     assert!(out.single("node_time_seconds").is_some());
 }

@@ -48,8 +48,7 @@ const NOT_COMPARED: &[(&str, &str)] = &[
 ];
 
 /// Still to be built.
-const TO_COME: &[&str] =
-    &["node_disk_info", "node_processes_threads_state", "node_time_clocksource_", "node_time_zone_offset_seconds"];
+const TO_COME: &[&str] = &["node_disk_info", "node_processes_threads_state"];
 
 /// What is not compared on the frozen host alone.
 const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
@@ -58,6 +57,7 @@ const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
         "node_exporter 1.5 reads `mounts`, which newer ones and we do not: the frozen host has mountinfo",
     ),
     (r#"node_scrape_collector_success{collector="filesystem"}"#, "for the same reason"),
+    ("node_selinux_", "node_exporter asks this machine, whatever paths are given"),
     ("node_tcp_connection_states", "node_exporter asks this machine's kernel, whatever procfs is given"),
     (r#"node_scrape_collector_success{collector="tcpstat"}"#, "for the same reason"),
 ];
@@ -65,6 +65,10 @@ const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
 /// Families that newer node_exporters have and Debian's has not: the beginning of their names. What both have of them is
 /// compared.
 const NEWER: &[&str] = &[
+    "node_cpu_frequency_avg_hertz",
+    "node_cpu_isolated",
+    "node_cpu_online",
+    "node_cpu_scaling_governor",
     "node_edac_channel_",
     "node_hwmon_freq_freq_mhz",
     "node_infiniband_",
@@ -74,6 +78,8 @@ const NEWER: &[&str] = &[
     "node_netstat_TcpExt_TCPRcvQDrop",
     "node_network_altnames_info",
     "node_nvme_namespace_",
+    "node_os_support_end_timestamp_seconds",
+    "node_pressure_irq_stalled_seconds_total",
     "node_softnet_backlog_len",
     "node_softnet_cpu_collision_total",
     "node_softnet_flow_limit_count_total",
