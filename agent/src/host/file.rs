@@ -121,6 +121,8 @@ enum Shape {
     Record,
     /// Many records: the kernel hands out about a page at a time, so only an empty read is the end.
     Listing,
+    /// A listing that the kernel can be asked about, whether it changed.
+    Telling,
 }
 
 /// A file that stays open between readings.
@@ -142,9 +144,37 @@ impl KeptFile {
         Self { path, shape: Shape::Listing, fd: None }
     }
 
+    /// A listing of procfs that can be asked by [`KeptFile::is_unchanged`]. That are few: `/proc/PID/mountinfo`.
+    pub fn telling(path: PathBuf) -> Self {
+        Self { path, shape: Shape::Telling, fd: None }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the kernel promises that it reads as it did the last time: a change is told once. Of a file that is not
+    /// [`KeptFile::telling`], that lies elsewhere than in a real procfs, or that did not stay open, nothing is promised.
+    #[cfg(target_os = "linux")]
+    pub fn is_unchanged(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
+
+        let Some(fd) = self.fd.as_ref().filter(|_| self.shape == Shape::Telling) else { return false };
+        if !fstatfs(&fd.0).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC) {
+            return false;
+        }
+        let changed = PollFlags::PRI | PollFlags::ERR;
+        let mut polled = [PollFd::new(&fd.0, changed)];
+        poll(&mut polled, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
+            && !polled[0].revents().intersects(changed)
+    }
+
+    /// Other systems make no such promise.
+    #[cfg(not(target_os = "linux"))]
+    pub fn is_unchanged(&self) -> bool {
+        false
     }
 
     /// Reads it whole and hands the bytes to `with`. Opened at the first reading and again after an error.
@@ -216,6 +246,25 @@ mod tests {
         assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"three");
         std::fs::write(&path, "").unwrap();
         assert_eq!(file.read(<[u8]>::to_vec).unwrap(), b"");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_procfs_promises_that_nothing_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mountinfo");
+        std::fs::write(&path, "one").unwrap();
+        let mut frozen = KeptFile::telling(path);
+        frozen.read(|_| ()).unwrap();
+        assert!(!frozen.is_unchanged());
+        let mut real = KeptFile::telling(super::super::HostRoot::default().proc("self/mountinfo"));
+        assert!(!real.is_unchanged(), "not read yet");
+        real.read(|_| ()).unwrap();
+        // Somebody else may mount something just now.
+        assert!((0..10).any(|_| real.is_unchanged()));
+        let mut other = KeptFile::listing(real.path().into());
+        other.read(|_| ()).unwrap();
+        assert!(!other.is_unchanged());
     }
 
     #[test]

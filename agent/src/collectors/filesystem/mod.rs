@@ -24,6 +24,10 @@ use prober::{Answer, Prober};
 /// next pass on.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// The list of mounts is read so often even if the kernel says that it is the same: it does not say when a file system
+/// turns read-only after an error.
+const PASSES: u32 = 5;
+
 /// `[collectors.filesystem]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +67,8 @@ impl Default for Settings {
 struct Shown {
     mount: Mount,
     labels: Labels,
+    /// For `node_filesystem_mount_info`.
+    mount_labels: Labels,
     /// The labels with the error's text, made when there is an error.
     error_labels: Option<(String, Labels)>,
     answer: Option<Answer>,
@@ -74,6 +80,8 @@ pub(crate) struct Filesystem {
     settings: Settings,
     mountinfo: KeptFile,
     own_mountinfo: KeptFile,
+    /// Passes for which the kernel's word that nothing changed was taken.
+    unread: u32,
     /// The text that `shown` was made from: mounts change rarely.
     text: Vec<u8>,
     shown: Vec<Shown>,
@@ -90,8 +98,9 @@ impl Filesystem {
         Self {
             host: host.clone(),
             settings: settings.clone(),
-            mountinfo: KeptFile::listing(host.proc("1/mountinfo")),
+            mountinfo: KeptFile::telling(host.proc("1/mountinfo")),
             own_mountinfo: KeptFile::listing(host.proc("self/mountinfo")),
+            unread: 0,
             text: Vec::new(),
             shown: Vec::new(),
             points: Vec::new(),
@@ -103,7 +112,13 @@ impl Filesystem {
 
     /// Brings `shown` up to date with the list of mounts.
     fn read_mounts(&mut self) -> Result<(), CollectError> {
-        let Self { host, settings, mountinfo, own_mountinfo, text, shown, .. } = self;
+        let Self { host, settings, mountinfo, own_mountinfo, unread, text, shown, .. } = self;
+        // No text: it could not be read or parsed the last time.
+        if !text.is_empty() && *unread < PASSES && mountinfo.is_unchanged() {
+            *unread += 1;
+            return Ok(());
+        }
+        *unread = 0;
         let changed = |file: &mut KeptFile, text: &mut Vec<u8>| {
             file.read(|now| {
                 let changed = now != text.as_slice();
@@ -145,6 +160,12 @@ impl Filesystem {
                     labels: Labels::new([
                         ("device", &*mount.device),
                         ("fstype", &*mount.fstype),
+                        ("mountpoint", &*mount.mountpoint.to_string_lossy()),
+                    ]),
+                    mount_labels: Labels::new([
+                        ("device", &*mount.device),
+                        ("major", &*mount.numbers.0.to_string()),
+                        ("minor", &*mount.numbers.1.to_string()),
                         ("mountpoint", &*mount.mountpoint.to_string_lossy()),
                     ]),
                     mount,
@@ -219,6 +240,8 @@ impl Collector for Filesystem {
         space().for_each(|(one, space)| out.push(&one.labels, space.files_free));
         out.gauge("node_filesystem_free_bytes", "Filesystem free space in bytes.");
         space().for_each(|(one, space)| out.push(&one.labels, space.free));
+        out.gauge("node_filesystem_mount_info", "Filesystem mount information.");
+        space().for_each(|(one, _)| out.push(&one.mount_labels, 1.0));
         out.gauge("node_filesystem_readonly", "Filesystem read-only status.");
         answered().for_each(|(one, _)| out.push(&one.labels, f64::from(one.mount.readonly)));
         out.gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use super::Settings;
-use crate::host::{HostRoot, TextError, fields, lines};
+use crate::host::{HostRoot, TextError, fields, lines, number};
 use crate::pattern::shows;
 
 /// One mount.
@@ -14,6 +14,8 @@ use crate::pattern::shows;
 pub(super) struct Mount {
     /// What is mounted: a device's path, or what the file system has instead.
     pub(super) device: Box<str>,
+    /// Major and minor number of the file system's device.
+    pub(super) numbers: (u64, u64),
     /// Where, as the host knows it.
     pub(super) mountpoint: PathBuf,
     /// Of which type.
@@ -40,7 +42,9 @@ fn parse_line(line: &[u8], host: &HostRoot, settings: &Settings) -> Result<Optio
     let mut fields = fields(line);
     fields.number("a mount's id")?;
     fields.number("the parent mount's id")?;
-    fields.text("a device's numbers")?;
+    let device_numbers = fields.text("a device's numbers")?;
+    let numbers = parse_numbers(device_numbers)
+        .ok_or_else(|| TextError::expected("a device's numbers with a colon", device_numbers))?;
     fields.text("the root of the mount")?;
     let point = unescape(fields.text("a mount point")?);
     let options = fields.text("mount options")?;
@@ -60,13 +64,22 @@ fn parse_line(line: &[u8], host: &HostRoot, settings: &Settings) -> Result<Optio
     if !shows(points.0, points.1, &point.to_string_lossy()) || !shows(types.0, types.1, &fstype) {
         return Ok(None);
     }
-    let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    let has = |options: &[u8], wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
+    // ext4 says with the last that it takes no more writes after an error.
+    let readonly = has(options, b"ro") || has(super_options, b"ro") || has(super_options, b"emergency_ro");
     Ok(Some(Mount {
         device: String::from_utf8_lossy(&unescape(source)).into(),
         mountpoint: point,
         fstype: fstype.into(),
-        readonly: is_readonly(options) || is_readonly(super_options),
+        numbers,
+        readonly,
     }))
+}
+
+/// `8:1`
+fn parse_numbers(text: &[u8]) -> Option<(u64, u64)> {
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    Some((number(&text[..colon])?, number(&text[colon + 1..])?))
 }
 
 /// The kernel writes blanks, newlines and backslashes as `\` and three octal digits.
@@ -115,9 +128,24 @@ mod tests {
                 device: "/dev/mapper/a".into(),
                 mountpoint: "/srv/my data\\x".into(),
                 fstype: "ext4".into(),
+                numbers: (98, 0),
                 readonly: true,
             }]
         );
+    }
+
+    #[test]
+    fn read_only_by_any_of_three_options() {
+        for (options, super_options, readonly) in [
+            ("rw,nosuid", "rw", false),
+            ("ro", "rw", true),
+            ("rw", "ro,errors=remount-ro", true),
+            ("rw", "rw,emergency_ro", true),
+            ("rw,errors=remount-ro", "rw", false),
+        ] {
+            let line = format!("1 2 8:1 / /a {options} - ext4 /dev/sda1 {super_options}\n");
+            assert_eq!(parsed(line.as_bytes()).unwrap()[0].readonly, readonly, "{line}");
+        }
     }
 
     #[test]
@@ -182,6 +210,8 @@ mod tests {
             b"1 2 8:1 / /a rw -",
             b"\xff\xfe",
             b"x 2 8:1 / /a rw - ext4 /dev/sda rw",
+            b"1 2 8 / /a rw - ext4 /dev/sda rw",
+            b"1 2 8:x / /a rw - ext4 /dev/sda rw",
         ] {
             assert!(parsed(bad).is_err(), "{}", bad.escape_ascii());
             assert!(bad.is_empty() || parsed(&[bad, b"\n"].concat()).is_err(), "{}", bad.escape_ascii());
