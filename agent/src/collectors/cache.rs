@@ -67,7 +67,7 @@ impl<T> Cache<T> {
     }
 
     /// The values asked for since [`Cache::begin`], in that order.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &T> + Clone {
         self.entries[..self.cursor].iter().map(|(_, value)| value)
     }
 

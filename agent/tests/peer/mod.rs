@@ -43,12 +43,14 @@ const PATHS: [(&str, &str, &str); 4] = [
 const NOT_COMPARED: &[(&str, &str)] = &[
     ("node_scrape_collector_duration_seconds", "each measures itself"),
     ("node_exporter_build_info", "tells which program answers"),
+    ("node_filefd_allocated", "each has files of its own open while it reads"),
+    ("node_sockstat_sockets_used", "each has sockets of its own open while it reads"),
     ("node_hwmon_sensor_label", "newer ones than Debian's have it of frequencies, too"),
     (r#"node_zfs_zpool_state{state="suspended""#, "newer ones than Debian's know this state"),
 ];
 
 /// Still to be built.
-const TO_COME: &[&str] = &["node_disk_info", "node_processes_threads_state"];
+const TO_COME: &[&str] = &["node_processes_threads_state"];
 
 /// What is not compared on the frozen host alone.
 const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
@@ -70,6 +72,7 @@ const NEWER: &[&str] = &[
     "node_cpu_online",
     "node_cpu_scaling_governor",
     "node_edac_channel_",
+    "node_filesystem_mount_info",
     "node_hwmon_freq_freq_mhz",
     "node_infiniband_",
     "node_md_degraded",
@@ -88,7 +91,8 @@ const NEWER: &[&str] = &[
 ];
 
 /// Labels of ours that newer node_exporters have and Debian's has not: the family, the label.
-const NEWER_LABELS: &[(&str, &str)] = &[("node_network_info", "adminstate"), ("node_nvme_info", "cntlid")];
+const NEWER_LABELS: &[(&str, &str)] =
+    &[("node_disk_info", "rotational"), ("node_network_info", "adminstate"), ("node_nvme_info", "cntlid")];
 
 /// A difference has to show in each of so many rounds: between two scrapes anything may change once.
 const ROUNDS: usize = 12;

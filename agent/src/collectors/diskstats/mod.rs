@@ -1,12 +1,16 @@
-//! I/O of each block device, from `/proc/diskstats`.
+//! I/O of each block device, from `/proc/diskstats`, and what the device is.
+
+mod info;
 
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::cache::Cache;
-use crate::collectors::{CollectError, Collector, Outcome, nothing_if_absent};
+use crate::collectors::devices::Rarely;
+use crate::collectors::{CollectError, Collector, Outcome, Pass, nothing_if_absent};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines};
 use crate::pattern::{self, Pattern};
 use crate::snapshot::{Families, Labels, MetricType};
+use info::Info;
 
 /// What a column's number is multiplied with to get to base units.
 #[derive(Clone, Copy)]
@@ -86,10 +90,34 @@ struct Device {
     labels: Option<Labels>,
     columns: [u64; COLUMNS.len()],
     count: usize,
+    /// Major and minor number. A name may come back with others.
+    numbers: (u64, u64),
+    /// What it is, of the numbers that it was read for.
+    info: Option<((u64, u64), Info)>,
+    /// It was read once only. udev may have come later than the first sight of the device.
+    is_new: bool,
+}
+
+impl Device {
+    fn new(name: &str, settings: &Settings) -> Self {
+        let shown = pattern::shows(&settings.device_include, &settings.device_exclude, name);
+        Self {
+            labels: shown.then(|| Labels::new([("device", name)])),
+            columns: [0; COLUMNS.len()],
+            count: 0,
+            numbers: (0, 0),
+            info: None,
+            is_new: false,
+        }
+    }
 }
 
 /// See the module.
 pub(crate) struct DiskStats {
+    host: HostRoot,
+    rarely: Rarely,
+    /// This pass is one of the interval.
+    at_interval: bool,
     file: KeptFile,
     settings: Settings,
     devices: Cache<Device>,
@@ -97,7 +125,14 @@ pub(crate) struct DiskStats {
 
 impl DiskStats {
     pub(crate) fn new(host: &HostRoot, settings: &Settings) -> Self {
-        Self { file: KeptFile::listing(host.proc("diskstats")), settings: settings.clone(), devices: Cache::default() }
+        Self {
+            host: host.clone(),
+            rarely: Rarely::new(),
+            at_interval: false,
+            file: KeptFile::listing(host.proc("diskstats")),
+            settings: settings.clone(),
+            devices: Cache::default(),
+        }
     }
 }
 
@@ -105,14 +140,9 @@ fn parse(text: &[u8], settings: &Settings, devices: &mut Cache<Device>) -> Resul
     devices.begin();
     for line in lines(text)? {
         let mut fields = fields(line);
-        fields.number("a device's major number")?;
-        fields.number("a device's minor number")?;
-        let device = devices.get(fields.text("a device's name")?, |name| Device {
-            labels: pattern::shows(&settings.device_include, &settings.device_exclude, name)
-                .then(|| Labels::new([("device", name)])),
-            columns: [0; COLUMNS.len()],
-            count: 0,
-        });
+        let numbers = (fields.number("a device's major number")?, fields.number("a device's minor number")?);
+        let device = devices.get(fields.text("a device's name")?, |name| Device::new(name, settings));
+        device.numbers = numbers;
         device.count = 0;
         // Most devices of a host are not shown: their numbers need not be read.
         if device.labels.is_none() {
@@ -136,8 +166,13 @@ impl Collector for DiskStats {
         "diskstats"
     }
 
+    fn begin(&mut self, pass: Pass) {
+        self.rarely.begin(pass);
+        self.at_interval = pass == Pass::Interval;
+    }
+
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
-        let Self { file, settings, devices } = self;
+        let Self { host, rarely, at_interval, file, settings, devices } = self;
         match file.read(|text| parse(text, settings, devices)) {
             Ok(parsed) => parsed.map_err(CollectError::malformed(file.path()))?,
             // Kernels without block devices have no such file.
@@ -159,6 +194,22 @@ impl Collector for DiskStats {
                 }
             }
         }
+
+        let all_due = rarely.is_due();
+        for device in devices.asked_mut() {
+            let Some(name) = device.labels.as_ref().and_then(|labels| labels.get("device")) else { continue };
+            let known = device.info.as_ref().is_some_and(|(numbers, _)| *numbers == device.numbers);
+            if !known || all_due || (device.is_new && *at_interval) {
+                let info = Info::read(host, name, device.numbers);
+                device.info = Some((device.numbers, info));
+                device.is_new = !known;
+            }
+        }
+        let described = devices.asked().filter_map(|device| {
+            let (_, info) = device.info.as_ref()?;
+            Some((device.labels.as_ref()?, info))
+        });
+        info::collect(described, out);
         Ok(Outcome::Data)
     }
 }
@@ -204,6 +255,39 @@ mod tests {
         let devices = parsed(text).unwrap();
         let counts: Vec<_> = devices.asked().map(|d| d.count).collect();
         assert_eq!(counts, [11, 17]);
+    }
+
+    #[test]
+    fn what_a_device_is_is_read_rarely_and_for_new_ones_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |name: &str| dir.path().join(name);
+        let host = HostRoot { proc: below(""), sys: below("sys"), udev: below("udev"), ..HostRoot::default() };
+        std::fs::create_dir(&host.udev).unwrap();
+        let line = |minor: u32| format!(" 8 {minor} sda 1 2 3 4 5 6 7 8 9 10 11\n 7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n");
+        let model = |minor: u32, model: &str| {
+            std::fs::write(host.udev(format!("b8:{minor}")), format!("E:ID_MODEL={model}\n")).unwrap();
+        };
+        std::fs::write(below("diskstats"), line(0)).unwrap();
+        let mut collector = DiskStats::new(&host, &Settings::default());
+        let mut shown = |pass| {
+            let mut out = Families::default();
+            collector.begin(pass);
+            collector.collect(&mut out).unwrap();
+            let samples = out.samples("node_disk_info");
+            assert_eq!(samples.len(), 1, "a loop is not shown");
+            samples[0].labels.get("model").unwrap().to_owned()
+        };
+        assert_eq!(shown(Pass::Interval), "", "udev is late");
+        model(0, "first");
+        assert_eq!(shown(Pass::Scrape), "");
+        assert_eq!(shown(Pass::Interval), "first");
+        model(0, "changed");
+        assert_eq!(shown(Pass::Interval), "first", "not at each pass");
+        model(16, "second");
+        std::fs::write(below("diskstats"), line(16)).unwrap();
+        assert_eq!(shown(Pass::Scrape), "second", "another device under the name");
+        model(16, "third");
+        assert_eq!((0..60).map(|_| shown(Pass::Interval)).next_back().unwrap(), "third");
     }
 
     #[test]
