@@ -12,11 +12,10 @@ pub(super) const HIDDEN: &str = "***";
 
 /// A name with one of these in it is that of a secret.
 const SECRET_PARTS: &[&str] = &[
-    "password",
-    "passwd",
+    "passw",
+    "pswd",
     "passphrase",
     "passcode",
-    "passwort",
     "secret",
     "token",
     "credential",
@@ -39,16 +38,22 @@ const SECRET_PARTS: &[&str] = &[
     "session-id",
     "session_id",
     "userpwd",
+    "from-literal",
+    "sonar.login",
 ];
 
 /// A name with one of these as a word of its own (`db-key`, `DB_PW`, `dbKey`) is that of a secret.
 const SECRET_WORDS: &[&str] = &[
     "pass", "pwd", "pw", "passin", "passout", "key", "keys", "auth", "otp", "sig", "psk", "cred", "creds", "sid",
-    "jwt", "pin",
+    "jwt", "pin", "pat", "hmac", "webhook",
 ];
 
 /// A name that ends with one of these is that of a secret, however it begins: `requirepass`, `dbpwd`, `sshkey`.
-const SECRET_ENDS: &[&str] = &["pass", "pwd", "passwd", "key", "auth"];
+const SECRET_ENDS: &[&str] = &["pass", "pwd", "pw", "key", "auth"];
+
+/// What stands before the secret in addresses that are secrets themselves.
+const SECRET_ADDRESSES: &[&str] =
+    &["api.telegram.org/bot", "hooks.slack.com/", "discord.com/api/webhooks/", "webhook.office.com/"];
 
 /// Options whose value is a user with a password behind a colon or a percent sign: curl, wget, smbclient and others.
 const USER_OPTIONS: &[&str] = &["-u", "-U", "--user", "--username", "--proxy-user", "--login"];
@@ -92,6 +97,9 @@ const TOKEN_STARTS: &[&str] = &[
 /// Shorter words with such a beginning are words.
 const LEAST_TOKEN: usize = 16;
 
+/// Who has another `-u`: none of a user that a `-p` with a password comes with.
+const NO_PASSWORDS: &[&str] = &["sudo", "su", "runuser", "journalctl", "systemctl", "ps", "pgrep", "pkill"];
+
 /// Options with a secret that are too short to be known without the program.
 struct Program {
     names: &'static [&'static str],
@@ -99,7 +107,11 @@ struct Program {
     options: &'static [&'static str],
     /// `-p` here means only `-pSECRET`: alone, the program asks.
     attached: &'static [&'static str],
+    /// `-u` here means `-u USER:SECRET`, also at the end of others, as in `-su`.
+    users: &'static [&'static str],
 }
+
+const NONE: Program = Program { names: &[], options: &[], attached: &[], users: &[] };
 
 const PROGRAMS: &[Program] = &[
     Program {
@@ -117,34 +129,83 @@ const PROGRAMS: &[Program] = &[
             "rar",
             "unrar",
         ],
-        options: &[],
         attached: &["-p", "-hp"],
+        ..NONE
     },
     Program {
-        names: &["sshpass", "mongo*", "rdesktop", "useradd", "usermod", "groupadd", "groupmod", "login"],
+        names: &[
+            "sshpass",
+            "mongo*",
+            "rdesktop",
+            "useradd",
+            "usermod",
+            "groupadd",
+            "groupmod",
+            "login",
+            "mydumper",
+            "myloader",
+            "innotop",
+            "cypher-shell",
+            "cqlsh",
+            "beeline",
+            "fence_*",
+            "racadm",
+            "twine",
+            "ncftp*",
+            "veracrypt",
+            "truecrypt",
+            "steghide",
+            "pt-*",
+        ],
         options: &["-p"],
-        attached: &[],
+        ..NONE
     },
-    Program { names: &["xfreerdp*", "wlfreerdp*"], options: &[], attached: &["/p:"] },
-    Program { names: &["redis-*", "valkey-*", "keydb-*"], options: &["-a"], attached: &[] },
-    Program { names: &["ldap*"], options: &["-w", "-W"], attached: &[] },
+    Program { names: &["xfreerdp*", "wlfreerdp*", "sdl-freerdp*", "freerdp*"], attached: &["/p:"], ..NONE },
+    Program { names: &["redis-*", "valkey-*", "keydb-*"], options: &["-a", "auth", "AUTH"], ..NONE },
+    Program { names: &["ldap*"], options: &["-w", "-W"], ..NONE },
+    Program { names: &["kadmin*", "ipa-*", "dsconf", "dsctl"], options: &["-w", "-pw"], ..NONE },
+    Program { names: &["slappasswd"], options: &["-s"], ..NONE },
+    Program { names: &["wpa_passphrase", "htpasswd", "chpasswd", "mkpasswd", "mosquitto_passwd"], ..NONE },
+    Program { names: &["rabbitmqctl"], ..NONE },
     Program {
-        names: &["sqlcmd", "bcp", "isql", "osql", "tsql", "zip", "unzip", "ipmitool", "ipmi*", "curlftpfs"],
+        names: &[
+            "sqlcmd",
+            "bcp",
+            "isql",
+            "osql",
+            "tsql",
+            "zip",
+            "unzip",
+            "ipmitool",
+            "ipmi*",
+            "curlftpfs",
+            "mosquitto_*",
+            "mqttx",
+            "mqtt",
+        ],
         options: &["-P"],
-        attached: &[],
+        ..NONE
     },
-    Program { names: &["openssl", "gpg", "gpg2", "ccrypt"], options: &["-k", "-K"], attached: &[] },
-    Program { names: &["snmp*"], options: &["-A", "-X", "-c", "-Z"], attached: &[] },
-    Program { names: &["wpa_passphrase", "htpasswd", "chpasswd", "mkpasswd"], options: &[], attached: &[] },
-    Program {
-        names: &["sqlplus*", "rman", "expdp", "impdp", "exp", "imp", "sqlldr", "tnsping"],
-        options: &[],
-        attached: &[],
-    },
+    Program { names: &["openssl", "gpg", "gpg2", "ccrypt"], options: &["-k", "-K"], ..NONE },
+    Program { names: &["snmp*"], options: &["-A", "-X", "-c", "-Z"], ..NONE },
+    Program { names: &["sqlplus*", "rman", "expdp", "impdp", "exp", "imp", "sqlldr", "tnsping"], ..NONE },
+    Program { names: &["curl"], options: &["-b"], users: &["-u", "-U", "-E", "--cert", "--proxy-cert"], ..NONE },
+    Program { names: &["http", "https", "xh", "hey", "oha"], users: &["-a"], ..NONE },
+    Program { names: &["ab"], users: &["-A", "-P"], ..NONE },
+    Program { names: &["lftp"], users: &["-u"], ..NONE },
+    Program { names: &["etcdctl"], users: &["add"], ..NONE },
+    Program { names: &["vault", "bao"], options: &["login", "unseal"], ..NONE },
+    Program { names: &["influx"], options: &["-t"], ..NONE },
+    Program { names: &["iscsiadm"], options: &["-v"], ..NONE },
+    Program { names: &["iw", "iwconfig"], options: &["key", "keys", "enc"], ..NONE },
+    Program { names: &["swaks"], options: &["-ap"], ..NONE },
+    Program { names: &["sendemail", "sendEmail"], options: &["-xp"], ..NONE },
+    Program { names: &["pdftk"], options: &["user_pw", "owner_pw", "input_pw"], ..NONE },
+    Program { names: &["db2"], options: &["using"], ..NONE },
 ];
 
 /// Whose arguments that are no options are secrets: the name of a user and a password.
-const TAKES_SECRETS_BARE: &[&str] = &["wpa_passphrase", "htpasswd", "mkpasswd"];
+const TAKES_SECRETS_BARE: &[&str] = &["wpa_passphrase", "htpasswd", "mkpasswd", "mosquitto_passwd", "rabbitmqctl"];
 /// Who takes `user/password@database`.
 const TAKES_SLASHES: &[&str] = &["sqlplus*", "rman", "expdp", "impdp", "exp", "imp", "sqlldr"];
 
@@ -221,6 +282,10 @@ struct Scan {
     program: Option<&'static Program>,
     /// The name by which it was known.
     program_name: &'static str,
+    /// A user was named, and so a `-p` is likely to be that user's password.
+    has_user: bool,
+    /// One of [`NO_PASSWORDS`] came.
+    no_passwords: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +295,8 @@ enum Next {
     Secret,
     /// A user, and a password behind a colon.
     User,
+    /// A secret, if it looks neither like a port nor like a path.
+    Perhaps,
 }
 
 impl Scan {
@@ -251,15 +318,25 @@ impl Scan {
                 Next::Plain => {}
                 Next::Secret => {
                     // A name of a secret, or a scheme, in place of one: what comes after is to be hidden, too.
-                    let goes_on = is_secret_name(bare) && !bare.contains(['=', ':']) || is_scheme(bare);
+                    let goes_on = is_secret_name(bare) && !bare.contains(['=', ':'])
+                        || is_scheme(bare)
+                        || word.chars().all(|c| matches!(c, '=' | ':' | '>'))
+                        || self.program.is_some_and(|program| program.options.contains(&bare));
                     if goes_on && start + word.len() == argument.len() {
                         self.next = Next::Secret;
                     }
                     return Some(start);
                 }
                 Next::User => {
-                    if let Some(at) = word.find([':', '%']) {
-                        return Some(start + at + 1);
+                    if let Some(at) = after_user(word, self.program_name) {
+                        return Some(start + at);
+                    }
+                }
+                Next::Perhaps => {
+                    let is_port = |c: char| c.is_ascii_digit() || matches!(c, ':' | '.' | '-' | '[' | ']');
+                    let port = bare.strip_suffix("/tcp").or_else(|| bare.strip_suffix("/udp")).unwrap_or(bare);
+                    if !port.chars().all(is_port) && !bare.starts_with(['-', '/', '.']) {
+                        return Some(start);
                     }
                 }
             }
@@ -273,7 +350,12 @@ impl Scan {
 
     /// From which byte of a word on it is secret; or it says that the next one is.
     fn in_word(&mut self, word: &str, bare: &str, before: Option<&str>, is_program: bool) -> Option<usize> {
-        if let Some(at) = token(word).or_else(|| word.find("-----BEGIN")).or_else(|| user_and_host(word)) {
+        if let Some(at) = token(word)
+            .or_else(|| word.find("-----BEGIN"))
+            .or_else(|| user_and_host(word))
+            .or_else(|| address(word))
+            .or_else(|| word.find(",p=").map(|at| at + 3))
+        {
             return Some(at);
         }
         for (at, _) in word.match_indices(['=', ':']) {
@@ -292,6 +374,12 @@ impl Scan {
             {
                 return Some(user.len() + 1 + colon + 1);
             }
+            // As mount takes it: `-o user=name%password`.
+            if matches!(last_name(head), "user" | "username")
+                && let Some(percent) = word[at + 1..].find('%').filter(|percent| *percent > 0)
+            {
+                return Some(at + 1 + percent + 1);
+            }
         }
         if is_scheme(bare) && before.is_some_and(|before| before.to_ascii_lowercase().contains("auth")) {
             self.next = Next::Secret;
@@ -300,8 +388,14 @@ impl Scan {
         if let Some(at) = self.by_program(word, bare) {
             return at;
         }
+        if NO_PASSWORDS.contains(&bare) {
+            self.no_passwords = true;
+        }
         if USER_OPTIONS.contains(&bare) {
             self.next = Next::User;
+            self.has_user |= !self.no_passwords;
+        } else if self.has_user && matches!(bare, "-p" | "-P") {
+            self.next = Next::Perhaps;
         } else if let Some(rest) = word.strip_prefix("-u").or_else(|| word.strip_prefix("-U"))
             && let Some(at) = rest.find([':', '%'])
         {
@@ -318,6 +412,11 @@ impl Scan {
     /// By the rules of the program that the words are for. `Some(None)`: nothing more is to be looked for.
     fn by_program(&mut self, word: &str, bare: &str) -> Option<Option<usize>> {
         let name = bare.rsplit('/').next().unwrap_or(bare).trim_matches(|c: char| "();|&$`{}".contains(c));
+        // What the program takes goes first: `vault login` runs no `login`.
+        if self.program.is_some_and(|program| program.options.contains(&bare)) {
+            self.next = Next::Secret;
+            return Some(None);
+        }
         for program in PROGRAMS {
             if let Some(known) = program.names.iter().find(|known| is_called(name, known)) {
                 (self.program, self.program_name) = (Some(program), known);
@@ -325,15 +424,24 @@ impl Scan {
             }
         }
         let program = self.program?;
-        for option in program.options {
-            if bare == *option {
-                self.next = Next::Secret;
+        if program.options.iter().any(|option| ends_cluster(word, option)) {
+            self.next = Next::Secret;
+            return Some(None);
+        }
+        for option in program.users {
+            if bare == *option || ends_cluster(word, option) {
+                self.next = Next::User;
                 return Some(None);
+            }
+            if let Some(rest) = word.strip_prefix(option).filter(|_| option.starts_with('-'))
+                && let Some(at) = after_user(rest, self.program_name)
+            {
+                return Some(Some(option.len() + at));
             }
         }
         for option in program.options.iter().chain(program.attached) {
             // Longer options with two dashes have names.
-            if word.starts_with(option) && word.len() > option.len() {
+            if word.starts_with(option) && word.len() > option.len() && option.starts_with(['-', '/']) {
                 return Some(Some(option.len()));
             }
         }
@@ -360,6 +468,27 @@ fn is_called(name: &str, known: &str) -> bool {
 
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\' | '`' | '{' | '}' | '[' | ']' | '(' | ')' | ',' | ';')
+}
+
+/// Whether a word is several options of one letter, and this one the last: `-xw` for `-w`.
+fn ends_cluster(word: &str, option: &str) -> bool {
+    let Some(letter) = option.strip_prefix('-').filter(|letter| letter.len() == 1) else { return false };
+    let Some(others) = word.strip_prefix('-').and_then(|letters| letters.strip_suffix(letter)) else { return false };
+    (1..8).contains(&others.len()) && others.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// Where the secret begins in what stands for a user with one.
+fn after_user(word: &str, program: &str) -> Option<usize> {
+    // What lftp takes for a colon is a comma.
+    word.find(|c| matches!(c, ':' | '%') || c == ',' && program == "lftp").map(|at| at + 1)
+}
+
+/// Where the secret begins in an address that needs no password: who knows it may send.
+fn address(word: &str) -> Option<usize> {
+    let known = SECRET_ADDRESSES.iter().find_map(|start| word.find(start).map(|at| at + start.len()));
+    // Behind the last slash is the key of the stream.
+    let stream = || word.find("rtmp://").or_else(|| word.find("rtmps://")).and(word.rfind('/')).map(|at| at + 1);
+    known.or_else(stream).filter(|at| *at < word.len())
 }
 
 /// The words of an argument with the place of each.
@@ -395,7 +524,9 @@ fn is_secret_name(name: &str) -> bool {
 /// Whether a name is a secret's beyond doubt, so that it needs no dashes to be taken for one.
 fn is_strong_name(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    SECRET_PARTS.iter().any(|part| lower.contains(part)) || ["requirepass", "masterauth"].contains(&&*lower)
+    SECRET_PARTS.iter().any(|part| lower.contains(part))
+        || ["requirepass", "masterauth"].contains(&&*lower)
+        || lower.ends_with("psk")
 }
 
 /// The words of `dbKeyFile`.
@@ -468,6 +599,94 @@ mod tests {
         Redactor::default().command_line(&raw(arguments), false)
     }
 
+    /// Each as arguments, and as one argument of a shell.
+    #[test]
+    fn what_is_a_secret_to_one_program_only_is_hidden() {
+        for line in [
+            "curl -su user:hunter2 x",
+            "curl -sSfu user:hunter2 x",
+            "curl -b session=hunter2 x",
+            "curl -E cert.pem:hunter2 x",
+            "curl --cert cert.pem:hunter2 x",
+            "curl -H X-Auth:hunter2",
+            "curl https://api.telegram.org/bot123456:hunter2aaaaaaaa/sendMessage",
+            "curl -X POST https://hooks.slack.com/services/T000/B000/hunter2",
+            "curl https://discord.com/api/webhooks/1234/hunter2",
+            "redis-cli AUTH hunter2",
+            "mosquitto_pub -u user -P hunter2 -t x",
+            "mosquitto_sub -t x -Phunter2",
+            "mosquitto_passwd -b file user hunter2",
+            "http -a user:hunter2 example.org",
+            "ab -A user:hunter2 http://x/",
+            "hey -a user:hunter2 http://x/",
+            "lftp -u user,hunter2 host",
+            "ncftpput -u user -p hunter2 host . f",
+            "twine upload -u x -p hunter2",
+            "cqlsh -u u -p hunter2",
+            "cypher-shell -p hunter2 -u neo4j",
+            "beeline -u jdbc:hive2://h -n u -p hunter2",
+            "mydumper -u root -p hunter2",
+            "rabbitmqadmin -u u -p hunter2 list",
+            "rabbitmqctl add_user u hunter2",
+            "rabbitmqctl change_password u hunter2",
+            "fence_ipmilan -a h -l admin -p hunter2",
+            "pcs cluster auth n1 -u hacluster -p hunter2",
+            "kadmin -p admin -w hunter2",
+            "ldapsearch -xw hunter2",
+            "ipa-client-install -p admin -w hunter2",
+            "slappasswd -s hunter2",
+            "ROOTPW=hunter2 app",
+            "env GH_PAT=hunter2 app",
+            "nmcli con modify x wifi-sec.psk hunter2",
+            "iwconfig wlan0 key s:hunter2",
+            "kubectl create secret generic foo --from-literal=foo=hunter2",
+            "kubectl create secret docker-registry r --docker-password=hunter2",
+            "iscsiadm -m node -o update -n node.session.auth.password -v hunter2",
+            "zip -rP hunter2 a.zip b",
+            "swaks -au x -ap hunter2",
+            "sendemail -xu x -xp hunter2",
+            "sonar-scanner -Dsonar.login=hunter2",
+            "racadm -r h -u root -p hunter2 getsysinfo",
+            "etcdctl user add root:hunter2",
+            "pt-table-sync h=x,u=y,p=hunter2",
+            "veracrypt -p hunter2 x",
+            "pdftk a.pdf output b.pdf user_pw hunter2",
+            "influx -t hunter2",
+            "az login -u x -p hunter2",
+            "mysqladmin -u root password hunter2",
+            "socat - OPENSSL:host:443,cert=a,passphrase=hunter2",
+            "openvpn --http-proxy-user-pass hunter2",
+            "db2 connect to x user u using hunter2",
+            "proxychains curl -U proxyuser:hunter2",
+            "ffmpeg -i rtsp://admin:hunter2@cam/stream",
+            "ffmpeg -f flv rtmp://live.twitch.tv/app/live_123_hunter2",
+            "vault operator unseal hunter2",
+            "vault login hunter2",
+            "restic -r rest:https://u:hunter2@h/ backup",
+            "rclone copy --sftp-pass hunter2 x",
+            "gitlab-runner register --registration-token hunter2",
+            "tailscale up --authkey tskey-hunter2",
+            "ssh -o SendEnv=X PASSWORD=hunter2",
+            "wget --user u --password hunter2",
+            "freerdp /p:hunter2",
+            "wlfreerdp /v:x /u:y /p:hunter2",
+            "cmd /pass:hunter2",
+            "mount.cifs //h/s /m -o user=u%hunter2",
+            "mount.cifs //h/s /m -o username=u,password=hunter2",
+            "mount.davfs -o username=u http://u:hunter2@h",
+            "snmpwalk -v3 -u u -l authPriv -a SHA -Ahunter2 h",
+            "postgres: password=hunter2",
+            "nodejs app --jwt=hunter2",
+            "app --bindpw=hunter2",
+            "app --conn=host=x;password = hunter2",
+        ] {
+            let arguments: Vec<_> = line.split(' ').collect();
+            for shown in [shown(&arguments), shown(&["sh", "-c", line])] {
+                assert!(!shown.contains("hunter2"), "{line:?} is shown as {shown:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_holds_no_secret_is_shown_as_it_is() {
         for line in [
@@ -487,6 +706,17 @@ mod tests {
             "find / -name *.rs",
             "git clone https://github.com/a/b.git",
             "journalctl -u ssh.service",
+            "journalctl -u ssh -p err -f",
+            "sudo -u app mkdir -p data",
+            "docker run -u root -p 8080:80/tcp -p 127.0.0.1:90:90 nginx",
+            "app --user www -p 8080 -P /run/app.pid",
+            "rsync -avu host:/srv /backup",
+            "mosquitto_sub -h broker -p 1883 -t a/b",
+            "mosquitto -c /etc/mosquitto/mosquitto.conf",
+            "vault server -config=/etc/vault.hcl",
+            "curl -sSfo /tmp/x https://example.org:8080/a:b",
+            "redis-server *:6379",
+            "ffmpeg -i rtsp://cam/stream out.mkv",
             "/usr/bin/dbus-daemon --system --address=systemd: --nofork",
         ] {
             let arguments: Vec<_> = line.split(' ').collect();
