@@ -86,7 +86,6 @@ impl MemInfoNuma {
 
     fn scan(&mut self) -> Result<(), CollectError> {
         self.nodes.clear();
-        self.table = Table::default();
         let place = self.directory.path().to_owned();
         let names = self.directory.list()?.unwrap_or_default();
         let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());

@@ -1,7 +1,8 @@
 //! How long each CPU ran tasks and how long tasks waited for it, from `/proc/schedstat`. Kernels may be built without.
 
 use crate::collectors::cache::Cache;
-use crate::collectors::{CollectError, Collector, Outcome, nothing_if_absent};
+use crate::collectors::devices::Rarely;
+use crate::collectors::{CollectError, Collector, Outcome, Pass, nothing_if_absent};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines};
 use crate::snapshot::{Families, Labels};
 
@@ -23,12 +24,14 @@ struct Cpu {
 /// See the module.
 pub(crate) struct SchedStat {
     file: KeptFile,
+    /// When to look for a file that was not there: most kernels never get it.
+    absent: Option<Rarely>,
     cpus: Cache<Cpu>,
 }
 
 impl SchedStat {
     pub(crate) fn new(host: &HostRoot) -> Self {
-        Self { file: KeptFile::listing(host.proc("schedstat")), cpus: Cache::default() }
+        Self { file: KeptFile::listing(host.proc("schedstat")), absent: None, cpus: Cache::default() }
     }
 }
 
@@ -62,12 +65,27 @@ impl Collector for SchedStat {
         "schedstat"
     }
 
+    fn begin(&mut self, pass: Pass) {
+        if let Some(rarely) = &mut self.absent {
+            rarely.begin(pass);
+        }
+    }
+
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
-        let Self { file, cpus } = self;
+        let Self { file, absent, cpus } = self;
+        if absent.as_mut().is_some_and(|rarely| !rarely.is_due()) {
+            return Ok(Outcome::Nothing);
+        }
         match file.read(|text| parse(text, cpus)) {
             Ok(parsed) => parsed.map_err(CollectError::malformed(file.path()))?,
-            Err(error) => return nothing_if_absent(error.into()),
+            Err(error) => {
+                let nothing = nothing_if_absent(error.into())?;
+                // Due was now.
+                absent.get_or_insert_with(Rarely::new).is_due();
+                return Ok(nothing);
+            }
         }
+        *absent = None;
         for (column, (name, help, divisor)) in COLUMNS.into_iter().enumerate() {
             out.counter(name, help);
             for cpu in cpus.asked() {
@@ -95,6 +113,22 @@ mod tests {
         let cpus = parsed(TEXT).unwrap();
         let found: Vec<_> = cpus.asked().map(|cpu| (cpu.labels.get("cpu").unwrap(), cpu.columns)).collect();
         assert_eq!(found, [("0", [2_000_000_000, 500, 7]), ("12", [7, 8, 9])]);
+    }
+
+    #[test]
+    fn a_file_that_was_not_there_is_looked_for_rarely() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = HostRoot { proc: dir.path().into(), ..HostRoot::default() };
+        let mut collector = SchedStat::new(&host);
+        let mut run = || {
+            collector.begin(Pass::Interval);
+            collector.collect(&mut Families::default()).unwrap()
+        };
+        assert_eq!(run(), Outcome::Nothing);
+        std::fs::write(dir.path().join("schedstat"), TEXT).unwrap();
+        let passes = (0..100).take_while(|_| run() == Outcome::Nothing).count();
+        assert!(passes < 60, "{passes}");
+        assert_eq!(run(), Outcome::Data);
     }
 
     #[test]
