@@ -24,6 +24,7 @@ const FILES: &[&str] = &[
     "proc/42/cgroup",
     "proc/42/stat",
     "proc/diskstats",
+    "proc/interrupts",
     "proc/loadavg",
     "proc/mdstat",
     "proc/meminfo",
@@ -39,8 +40,16 @@ const FILES: &[&str] = &[
     "proc/net/udp",
     "proc/net/udp6",
     "proc/pressure/io",
+    "proc/pressure/irq",
+    "proc/schedstat",
+    "proc/softirqs",
     "proc/stat",
+    "proc/sys/fs/file-nr",
+    "proc/sys/kernel/random/entropy_avail",
     "proc/vmstat",
+    "sys/devices/system/cpu/online",
+    "sys/devices/system/node/node0/meminfo",
+    "sys/devices/system/node/node0/numastat",
 ];
 
 /// Any file of the frozen host: the first two bytes choose it.

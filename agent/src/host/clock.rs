@@ -1,6 +1,6 @@
 //! How the kernel's clock is disciplined, and the system's time zone.
 //!
-//! Two calls that only the C library has, and no crate wraps safely: the one place of the workspace with unsafe code. Both
+//! Two calls that only the C library has, and no crate wraps safely: hence unsafe code, and all of it here. Both
 //! fill a structure of plain numbers that lives on the stack of the caller.
 #![allow(unsafe_code, reason = "adjtimex and localtime_r have no safe wrapper")]
 
