@@ -51,6 +51,10 @@ const MAX_BYTES: usize = 32 << 20;
 /// Holds `/proc/stat` of a large machine, so that growing is rare.
 const FIRST_BYTES: usize = 16 << 10;
 
+/// To open a file for reading. Without NONBLOCK a pipe under a file's name would wait for a writer, and all collectors with
+/// it; files of the kernel and of disks do not know the difference.
+pub(crate) const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -189,19 +193,23 @@ impl KeptFile {
         if let Some(fd) = &self.fd {
             match read_all(&fd.0, self.shape, buffer) {
                 Ok(Some(length)) => return Ok(length),
-                Ok(None) => return Err(ReadError::TooLarge { path: self.path.clone() }),
-                // A device or process behind it has gone; another may stand under the same path.
-                Err(_) => self.fd = None,
+                // A device or process behind it has gone, or it has grown beyond all bounds; another may stand under the
+                // same path.
+                Ok(None) | Err(_) => self.fd = None,
             }
         }
         let io = |errno: Errno| ReadError::Io { path: self.path.clone(), source: errno.into() };
-        let fd = rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+        let fd = rustix::fs::open(&self.path, TO_READ, Mode::empty()).map_err(io)?;
         match read_all(&fd, self.shape, buffer).map_err(io)? {
             Some(length) => {
                 self.fd = Kept::new(fd);
                 Ok(length)
             }
-            None => Err(ReadError::TooLarge { path: self.path.clone() }),
+            None => {
+                // Nothing else needs so much room.
+                *buffer = Vec::new();
+                Err(ReadError::TooLarge { path: self.path.clone() })
+            }
         }
     }
 }
@@ -301,7 +309,25 @@ mod tests {
         assert!(matches!(KeptFile::record(dir.path().into()).read(|_| ()), Err(ReadError::Io { .. })));
         let error = KeptFile::record("/dev/zero".into()).read(|_| ()).unwrap_err();
         assert!(matches!(error, ReadError::TooLarge { .. }), "{error}");
-        BUFFER.take();
+        assert!(BUFFER.take().capacity() <= FIRST_BYTES, "the room that it took is given back");
+    }
+
+    #[test]
+    fn a_pipe_is_an_error_and_nothing_to_wait_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for mut file in [KeptFile::record(path.clone()), KeptFile::listing(path)] {
+                let _ = answer.send(file.read(|_| ()));
+            }
+        });
+        for _ in 0..2 {
+            let result = answered.recv_timeout(std::time::Duration::from_secs(10)).expect("it does not wait");
+            assert!(matches!(result, Err(ReadError::Io { .. })), "{result:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use attribute::{Attribute, decimal};
 pub use clock::{Discipline, discipline, zone};
 pub use directory::Directory;
+pub(crate) use file::TO_READ;
 pub use file::{KeptFile, ReadError};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use listing::RawDir;

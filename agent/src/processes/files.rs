@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::host::{RawDir, TextError, fields, lines};
+use crate::host::{RawDir, TO_READ, TextError, fields, lines};
 
 /// Room for all of them but long command lines, of which the beginning is enough.
 const TEXT_BYTES: usize = 8192;
@@ -64,7 +64,7 @@ impl Files {
 
     /// Opens a file of a process; `proc` is the open directory.
     pub(super) fn open(&mut self, proc: BorrowedFd<'_>, pid: u32, file: &str) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat(proc, self.path(pid, file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::openat(proc, self.path(pid, file), TO_READ, Mode::empty())
     }
 
     /// Reads an open file from its start; as much as there is room for.

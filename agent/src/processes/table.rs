@@ -18,7 +18,7 @@ use super::stat::Stat;
 use super::users::Users;
 use super::{Details, ProcessUsage};
 use crate::collectors::{CollectError, ProcessSettings};
-use crate::host::{HostRoot, KeptFile, RawDir, ReadError, fields, number};
+use crate::host::{HostRoot, KeptFile, RawDir, ReadError, TO_READ, fields, number};
 use crate::snapshot::Families;
 
 /// Each open file holds a page in the kernel besides its descriptor.
@@ -330,13 +330,9 @@ impl ProcessTable {
             self.kept_files -= 1;
         }
         let mut path = [0; 24];
-        let file = rustix::fs::openat(
-            self.directory.as_ref()?,
-            stat_path(entry.pid, &mut path),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?;
+        let file =
+            rustix::fs::openat(self.directory.as_ref()?, stat_path(entry.pid, &mut path), TO_READ, Mode::empty())
+                .ok()?;
         let length = rustix::io::pread(&file, &mut self.text[..], 0).ok()?;
         if self.kept_files < self.most_kept_files {
             entry.file = Some(file);

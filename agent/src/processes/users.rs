@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::host::{HostRoot, number};
+use crate::host::{HostRoot, KeptFile, number};
 
 /// Users by number. Those of directories (LDAP, systemd-homed) are not in the file, and shown by their number.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ impl Users {
         // A file that can't be read now does not make names untrue.
         let Ok(modified) = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()) else { return };
         if self.modified != Some(modified)
-            && let Ok(text) = std::fs::read(&self.path)
+            && let Ok(names) = KeptFile::listing(self.path.clone()).read(parse)
         {
             self.modified = Some(modified);
-            self.names = parse(&text);
+            self.names = names;
             self.unknown.clear();
         }
     }
