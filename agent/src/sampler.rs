@@ -25,6 +25,9 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// A scrape that the sampler has not served after this time is given up.
 const SCRAPE_TIME: Duration = Duration::from_secs(10);
 
+/// New collectors may wait so long for the answers of slow sources; what comes later is shown by a later pass.
+const RECONFIGURE_TIME: Duration = Duration::from_millis(100);
+
 /// Requests that may wait for the thread. It serves them within microseconds, and more than these wait only where it hangs.
 const MAX_REQUESTS: usize = 64;
 
@@ -271,6 +274,9 @@ fn run(
                 interval = new;
                 due = next_after(clock(), interval);
                 sampler.configure(root, &settings);
+                // Sources that are asked at intervals would show nothing to a scrape before the next one, which may be an
+                // hour away.
+                sampler.settle(RECONFIGURE_TIME);
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
@@ -382,6 +388,21 @@ mod tests {
         assert_eq!(begun.elapsed(), SCRAPE_TIME);
         assert_eq!(handle.scrape().await.unwrap_err(), ScrapeError::Slow);
         assert_eq!(begun.elapsed(), SCRAPE_TIME, "the second has no place to wait");
+    }
+
+    #[tokio::test]
+    async fn other_settings_leave_no_gap_until_the_next_interval() {
+        let hour = Duration::from_secs(3600);
+        let handle = spawn(HostRoot::default(), hour, CollectorSettings::default()).unwrap();
+        let first = handle.readings().wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        while first.at.elapsed() < COALESCE {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let disable = vec!["loadavg".to_owned()];
+        handle.configure(hour, CollectorSettings { disable, ..CollectorSettings::default() });
+        let scraped = handle.scrape().await.unwrap().clone();
+        assert_eq!(scraped.families.single("node_load1"), None);
+        assert!(!scraped.families.samples("node_filesystem_device_error").is_empty(), "mounts are asked at intervals");
     }
 
     #[tokio::test]
