@@ -31,6 +31,9 @@ const WEBHOOK: &str = "ALERT_WEBHOOK_URL";
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// With less time a mount that is well seems to hang.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// A label goes into every message and every row of the host.
 const LONGEST_LABEL: usize = 200;
 
@@ -340,6 +343,15 @@ impl Config {
             }
         }
 
+        let patience = [
+            ("filesystem.mount_timeout", file.collectors.filesystem.mount_timeout),
+            ("gpu.timeout", file.collectors.gpu.timeout),
+            ("systemd.timeout", file.collectors.systemd.timeout),
+        ];
+        for (key, _) in patience.iter().filter(|(_, timeout)| *timeout < SHORTEST_TIMEOUT) {
+            faults.push(loaded.fault(&format!("collectors.{key}"), "must be at least 100ms"));
+        }
+
         let allow = Allow::parse(&file.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
 
         if let Some(message) = file.serve.unix.as_deref().and_then(socket_fault) {
@@ -572,6 +584,12 @@ mod tests {
         assert_eq!(lines[2], "agent.toml:6:1: push.max_body: must lie between 1KiB and 4MiB, the queue's size");
         assert_eq!(lines[3], "environment variable MONITORING_INTERVAL: interval: must lie between 100ms and 1h");
         assert_eq!(lines.len(), 4, "{error}");
+        let timeouts = "[collectors.filesystem]\nmount_timeout = \"0s\"\n[collectors.gpu]\ntimeout = \"99ms\"\n";
+        let error = load(timeouts, &[("UTILIZER_AGENT__COLLECTORS__SYSTEMD__TIMEOUT", "1ms")]).unwrap_err();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines[0], "agent.toml:2:1: collectors.filesystem.mount_timeout: must be at least 100ms");
+        assert_eq!(lines[1], "agent.toml:4:1: collectors.gpu.timeout: must be at least 100ms");
+        assert!(lines[2].contains("SYSTEMD__TIMEOUT") && lines[2].contains("at least 100ms"), "{error}");
         let error = load("[mqtt]\nurl = \"http://x\"\nkey_file = \"/nonexistent\"\n", &[]).unwrap_err();
         assert!(
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
