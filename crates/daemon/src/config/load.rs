@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::tree;
+
 /// Keys that may come from the environment only: a configuration file is read by too many.
 const SECRET_KEYS: &[&str] = &["password", "token", "secret"];
 
@@ -187,8 +189,7 @@ pub fn load_text<T: DeserializeOwned>(
     // Deserialize; what an error complains about is noted, taken out, and the rest read again, so that one run names
     // every fault. Each turn shortens the table, so this ends.
     loop {
-        let attempt = T::deserialize(toml::de::Deserializer::from(Spanned::new(0..text.len(), table.clone())));
-        let error = match attempt {
+        let error = match tree::read(&table) {
             Ok(value) if faults.is_empty() => return Ok(Loaded { value, file, places }),
             Ok(_) => break,
             Err(error) => error,

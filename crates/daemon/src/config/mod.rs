@@ -7,6 +7,7 @@
 pub mod duration;
 mod load;
 pub mod size;
+mod tree;
 pub mod yaml;
 
 pub use load::{ConfigError, Fault, Loaded, Place, load, load_text, uncomment};

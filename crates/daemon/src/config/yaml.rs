@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::load::{ConfigError, Fault, Loaded, MAX_FAULTS, Place, explain, note_places, sort, take};
+use super::tree;
 
 /// Deeper nesting is no configuration of ours.
 const MAX_DEPTH: usize = 32;
@@ -54,8 +55,7 @@ pub fn load_text<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Loaded<
     let mut faults = Vec::new();
     // As for TOML: what an error complains about is taken out, and the rest read again, so that every fault is found.
     loop {
-        let root = Spanned::new(items.len()..items.len(), table.clone());
-        let error = match T::deserialize(toml::de::Deserializer::from(root)) {
+        let error = match tree::read(&table) {
             Ok(value) if faults.is_empty() => return Ok(Loaded { value, file, places }),
             Ok(_) => break,
             Err(error) => error,
