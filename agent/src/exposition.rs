@@ -175,12 +175,13 @@ fn line(format: Format, head: &Head, sample: &Sample, out: &mut Vec<u8>) {
         before = b',';
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"=\"");
-        match value.parse::<f64>() {
-            // OpenMetrics has one spelling for these numbers.
-            Ok(bound) if format == Format::OpenMetrics && is_part(name) && is_histogram_or_summary(head.kind) => {
-                canonical(bound, out);
-            }
-            _ => escape(value, true, out),
+        // OpenMetrics has one spelling for these numbers.
+        let bound = (format == Format::OpenMetrics && is_histogram_or_summary(head.kind) && is_part(name))
+            .then(|| value.parse::<f64>().ok())
+            .flatten();
+        match bound {
+            Some(bound) => canonical(bound, out),
+            None => escape(value, true, out),
         }
         out.push(b'"');
     }

@@ -31,6 +31,9 @@ const RECONFIGURE_TIME: Duration = Duration::from_millis(100);
 /// Requests that may wait for the thread. It serves them within microseconds, and more than these wait only where it hangs.
 const MAX_REQUESTS: usize = 64;
 
+/// After so many passes nothing more is done for the first time.
+const STARTED_AFTER: u64 = 3;
+
 /// A reading is old when so many intervals have gone by, and the grace on top.
 const OLD_INTERVALS: u32 = 3;
 
@@ -291,6 +294,10 @@ fn run(
                     let reading = sampler.interval(interval);
                     fresh = (reading.at, reading.snapshot.clone());
                     publish.send_replace(Some(reading));
+                    #[cfg(target_os = "linux")]
+                    if sampler.cost.passes == STARTED_AFTER {
+                        crate::host::code::give_back();
+                    }
                 }
                 due = next_after(clock().max(if pass { due } else { Duration::ZERO }), interval);
             }

@@ -5,6 +5,8 @@
 
 mod attribute;
 mod clock;
+#[cfg(target_os = "linux")]
+pub mod code;
 mod directory;
 mod file;
 #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,5 @@
 //! The few functions of NVML that nvml-wrapper does not wrap, or not as they are needed: through its own handle on the
-//! library and its own bindings. The only unsafe code of the agent.
+//! library and its own bindings.
 #![allow(unsafe_code, reason = "NVML is a C library; each call says why it is sound")]
 
 use nvml_wrapper::Device;
