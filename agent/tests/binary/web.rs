@@ -174,6 +174,14 @@ fn what_changes_in_the_files_is_taken_up_and_faults_are_not() {
     });
     let page = curl(&keys, &agent, "https", "/metrics", &["--user", "anna:horse-staple"]).1;
     assert!(page.contains("\nutilizer_web_config_valid 0\n"), "{page}");
+    // A pipe is a fault as well, and nothing that is waited for.
+    std::fs::remove_file(keys.path("web.yml")).unwrap();
+    assert!(Command::new("mkfifo").arg(keys.path("web.yml")).status().unwrap().success());
+    wait_for("the pipe is refused", || {
+        assert_eq!(curl(&keys, &agent, "https", "/healthz", &[]).0, 401);
+        agent.log().contains("web.yml: is no regular file").then_some(())
+    });
+    std::fs::remove_file(keys.path("web.yml")).unwrap();
     keys.web(TLS);
     wait_for("no password is asked for", || (curl(&keys, &agent, "https", "/healthz", &[]).0 == 200).then_some(()));
     keys.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=new");
@@ -279,6 +287,9 @@ fn check_looks_into_the_web_configuration() {
     let (code, said) = checked(&path);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("(TLS, 1 users with passwords, 0 with tokens)"), "{said}");
+    // A pipe that nobody writes into would be waited for.
+    assert!(Command::new("mkfifo").arg(keys.path("pipe")).status().unwrap().success());
+    std::fs::write(keys.path("ca.ext"), "short\n").unwrap();
     for (text, part) in [
         (
             "tls_server_config:\n  cert_fil: server.pem\n",
@@ -303,7 +314,10 @@ fn check_looks_into_the_web_configuration() {
         ("TLS  curve_preferences: [CurveP521]\n", "can't be had"),
         ("basic_auth_users:\n  anna: horse-staple\n", "web.yml:2:3: basic_auth_users.anna: is no bcrypt hash"),
         ("bearer_auth_tokens:\n  x: sha256:abc\n", "is not sha256: with 64 hexadecimal digits"),
-        ("bearer_auth_token_files:\n  x: /dev/null\n", "less than 16 bytes"),
+        ("bearer_auth_token_files:\n  x: ca.ext\n", "less than 16 bytes"),
+        ("bearer_auth_token_files:\n  x: /dev/zero\n", "can't read /dev/zero: is no regular file"),
+        ("bearer_auth_token_files:\n  x: pipe\n", "pipe: is no regular file"),
+        ("tls_server_config:\n  cert_file: pipe\n  key_file: server.key\n", "pipe: is no regular file"),
         ("http_server_config:\n  headers:\n    Server: x\n", "can't be set"),
         ("rate_limit:\n  burst: 1\n", "rate_limit: is not supported here"),
         ("- a\n", "web.yml:1:1: expected keys with values"),

@@ -5,6 +5,7 @@
 //! reports further faults through [`Loaded::fault`], so that they too carry their place.
 
 pub mod duration;
+pub mod file;
 mod load;
 pub mod size;
 mod tree;

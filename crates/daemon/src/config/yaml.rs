@@ -35,7 +35,7 @@ enum What {
 
 /// Reads a file.
 pub fn load<T: DeserializeOwned>(file: &Path) -> Result<Loaded<T>, ConfigError> {
-    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let text = super::file::read_text(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     load_text(file, &text)
 }
 

@@ -161,7 +161,7 @@ fn users(file: &File, folder: &Path, faults: &mut Faults<'_>) -> Users {
     for (name, path) in &file.bearer_auth_token_files {
         let key = format!("bearer_auth_token_files.{name}");
         let path = folder.join(path);
-        match std::fs::read(&path) {
+        match crate::config::file::read(&path) {
             Ok(bytes) => {
                 let token = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
                 if token.len() < SHORTEST_TOKEN {

@@ -315,7 +315,7 @@ fn pem(
         (Some(text), None) => Some((text_key, text.as_bytes().to_vec())),
         (None, Some(file)) => {
             let file = folder.join(file);
-            match std::fs::read(&file) {
+            match crate::config::file::read(&file) {
                 Ok(pem) => Some((file_key, pem)),
                 Err(error) => {
                     faults.add(file_key, format!("can't read {}: {error}", file.display()));
