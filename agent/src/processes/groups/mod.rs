@@ -169,6 +169,8 @@ pub(super) struct Groups {
     files: Vec<GroupFile>,
     sums: Vec<Sums>,
     by_name: HashMap<String, u32>,
+    /// So many at the beginning have names that are always there, and make no room for others.
+    fixed: usize,
     /// Processes that found no place because there were too many groups.
     dropped: u64,
     errors: Errors,
@@ -199,6 +201,7 @@ impl Groups {
             files: settings.group_files.clone(),
             sums: Vec::new(),
             by_name: HashMap::new(),
+            fixed: 0,
             dropped: 0,
             errors: Errors::default(),
         };
@@ -206,6 +209,7 @@ impl Groups {
         for rule in &settings.groups {
             rule.name.plain().and_then(|name| groups.place(name.to_owned()));
         }
+        groups.fixed = groups.sums.len();
         groups
     }
 
@@ -315,7 +319,8 @@ impl Groups {
             self.sums.len() - 1
         } else {
             // The one that has been empty for longest makes room.
-            let (place, longest) = self.sums.iter().enumerate().max_by_key(|(_, sums)| sums.empty)?;
+            let others = self.sums.iter().enumerate().skip(self.fixed);
+            let (place, longest) = others.max_by_key(|(_, sums)| sums.empty)?;
             if longest.empty == 0 {
                 self.dropped += 1;
                 return None;

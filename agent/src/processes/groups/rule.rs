@@ -52,6 +52,17 @@ impl TryFrom<Written> for Group {
             let text = &name.text;
             return Err(format!("the group {text:?} takes no process: give it comm, exe, cmdline, unit or user"));
         }
+        for part in &name.parts {
+            if let Part::Field(Field::Matched(wanted)) = part
+                && !cmdline
+                    .iter()
+                    .filter_map(Pattern::regex)
+                    .any(|regex| regex.capture_names().flatten().any(|found| found == wanted))
+            {
+                let text = &name.text;
+                return Err(format!("{text:?} has .Matches.{wanted}, but no pattern in cmdline has (?P<{wanted}>…)"));
+            }
+        }
         Ok(Self { name, comm, exe, cmdline, unit, user })
     }
 }
@@ -201,6 +212,14 @@ pub(super) struct Facts {
     pub(super) cgroup: String,
 }
 
+/// The kernel keeps so many bytes of a program's name.
+const LONGEST_COMM: usize = 15;
+
+/// Whether a process has the name, as the kernel keeps it or in full.
+fn is_comm(comm: &str, name: &str) -> bool {
+    comm == name || comm.len() == LONGEST_COMM && name.as_bytes().get(..LONGEST_COMM) == Some(comm.as_bytes())
+}
+
 fn base(path: &str) -> &str {
     path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
 }
@@ -209,7 +228,10 @@ impl Group {
     /// The name of the group that takes the process by this rule.
     pub(super) fn name_for(&self, facts: &Facts) -> Option<String> {
         let given_and_none = |list: &[String], value: &str| !list.is_empty() && !list.iter().any(|item| item == value);
-        if given_and_none(&self.comm, &facts.comm) || given_and_none(&self.user, &facts.user) {
+        if !self.comm.is_empty() && !self.comm.iter().any(|name| is_comm(&facts.comm, name)) {
+            return None;
+        }
+        if given_and_none(&self.user, &facts.user) {
             return None;
         }
         let is_program = |exe: &String| {
@@ -236,14 +258,16 @@ impl Group {
 impl Template {
     fn fill(&self, facts: &Facts, matched: &BTreeMap<&str, &str>) -> String {
         // A process without arguments, as a kernel thread, goes by its name.
-        let program = if facts.shown_program.is_empty() { &facts.comm } else { &facts.shown_program };
+        let has_program = !facts.shown_program.is_empty();
+        let program = if has_program { &facts.shown_program } else { &facts.comm };
         let mut out = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Field(field) => match field {
                     Field::Comm => out.push_str(&facts.comm),
-                    Field::ExeBase => out.push_str(base(program)),
+                    // The slash in `kworker/0:1` is no path's.
+                    Field::ExeBase => out.push_str(if has_program { base(program) } else { program }),
                     Field::ExeFull => out.push_str(program),
                     Field::Username => out.push_str(&facts.user),
                     Field::Pid => out.push_str(&facts.pid.to_string()),
@@ -295,7 +319,7 @@ mod tests {
             ("exe = ['python3']\ncomm = ['other']", None),
             ("cmdline = ['shop', '--queue (?P<Queue>\\S+)']\nname = 'q-{{.Matches.Queue}}'", Some("q-mail")),
             ("cmdline = ['shop', 'nonesuch']", None),
-            ("cmdline = ['shop']\nname = '{{.Matches.None}}x'", Some("x")),
+            ("cmdline = ['shop(?P<None>\\d)?']\nname = '{{.Matches.None}}x'", Some("x")),
             ("unit = ['^cron', '^shop@']\nname = '{{.Unit}}'", Some("shop@1.service")),
             ("unit = ['^hop']", None),
             ("user = ['web']\nname = '{{ .Username }}:{{.Comm}}:{{.PID}}'", Some("web:worker:7")),
@@ -310,9 +334,20 @@ mod tests {
     #[test]
     fn a_process_without_arguments_goes_by_its_name() {
         let facts = Facts { comm: "kworker/0:1".into(), ..Facts::default() };
-        assert_eq!(group("comm = ['kworker/0:1']").name_for(&facts).as_deref(), Some("0:1"));
+        assert_eq!(group("comm = ['kworker/0:1']").name_for(&facts).as_deref(), Some("kworker/0:1"));
+        assert_eq!(group("comm = ['kworker']").name_for(&facts), None);
         assert_eq!(group("exe = ['']").name_for(&facts), None);
         assert_eq!(group("cmdline = ['.+']").name_for(&facts), None);
+    }
+
+    #[test]
+    fn a_name_that_the_kernel_cut_is_known_by_the_whole() {
+        let facts = Facts { comm: "prometheus-node".into(), ..Facts::default() };
+        let name = |text: &str| group(text).name_for(&facts);
+        assert_eq!(name("comm = ['prometheus-node-exporter']").as_deref(), Some("prometheus-node"));
+        assert_eq!(name("comm = ['prometheus-node']").as_deref(), Some("prometheus-node"));
+        assert_eq!(name("comm = ['prometheus']"), None);
+        assert_eq!(name("comm = ['prometheus-nodé-exporter']"), None);
     }
 
     #[test]
@@ -322,6 +357,8 @@ mod tests {
         assert!(error("name = '{{.Nonesuch}}'\ncomm = ['x']").contains("has a field \".Nonesuch\"; there are .Comm,"));
         assert!(error("name = '{{.Comm'\ncomm = ['x']").contains("has {{ without }}"));
         assert!(error("name = ''\ncomm = ['x']").contains("a group needs a name"));
+        let error_of_matches = error("name = 'x-{{.Matches.Q}}'\ncmdline = ['(?P<R>x)', 'y']");
+        assert!(error_of_matches.contains("no pattern in cmdline has (?P<Q>…)"), "{error_of_matches}");
         assert!(error("cmdline = ['(']").contains("is not a regular expression"));
         assert!(error("names = 'x'").contains("unknown field"));
     }

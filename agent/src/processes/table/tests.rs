@@ -391,7 +391,9 @@ fn children_are_in_the_group_of_their_parents() {
 #[test]
 fn too_many_groups_are_counted_and_not_shown() {
     let mut frozen = Frozen::large();
-    frozen.table.configure(&settings("group_children = false\n[[groups]]\nname = '{{.PID}}'\nuser = ['4242']\n"));
+    let waits = "[[groups]]\nname = 'waits'\ncomm = ['nonesuch']\n";
+    let groups = "[[groups]]\nname = '{{.PID}}'\nuser = ['4242']\n";
+    frozen.table.configure(&settings(&format!("group_children = false\n{waits}{groups}")));
     let status = "Uid:\t0\t4242\t0\t0\nvoluntary_ctxt_switches:\t1\nnonvoluntary_ctxt_switches:\t1\n";
     for pid in 1..=600 {
         frozen.write(pid, "p", 0, 1, 1);
@@ -403,7 +405,7 @@ fn too_many_groups_are_counted_and_not_shown() {
         frozen.table.group_families(&mut out);
         out.single("utilizer_process_groups_dropped_total")
     };
-    assert_eq!(dropped(&frozen), Some(100.0));
+    assert_eq!(dropped(&frozen), Some(101.0));
     // Groups without members make room.
     (1..=50).for_each(|pid| frozen.remove(pid));
     frozen.series(1, "num_procs");
@@ -412,8 +414,15 @@ fn too_many_groups_are_counted_and_not_shown() {
         std::fs::write(frozen.path(pid).join("status"), status).unwrap();
     });
     let found = frozen.series(2, "num_procs");
-    assert_eq!((found.len(), dropped(&frozen)), (500, Some(100.0)));
-    assert_eq!(found.iter().filter(|(_, count)| *count == 1.0).count(), 490);
+    assert_eq!((found.len(), dropped(&frozen)), (500, Some(101.0)));
+    assert_eq!(found.iter().filter(|(_, count)| *count == 1.0).count(), 489);
+    // One whose name has no fields is not among those.
+    (641..=700).for_each(|pid| {
+        frozen.write(pid, "p", 0, 1, 1);
+        std::fs::write(frozen.path(pid).join("status"), status).unwrap();
+    });
+    let found = frozen.series(3, "num_procs");
+    assert_eq!(found.iter().filter(|(_, count)| *count == 0.0).count(), 1, "{found:?}");
 }
 
 #[test]
