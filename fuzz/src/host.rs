@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use utilizer_agent::collectors::{self, CATALOGUE, Collector, CollectorSettings, Pass};
+use utilizer_agent::collectors::{self, CATALOGUE, Collector, CollectorSettings, PROCESSES, Pass};
 use utilizer_agent::exposition::{self, Choice, Format};
 use utilizer_agent::host::HostRoot;
 use utilizer_agent::processes::SharedTable;
@@ -29,12 +29,7 @@ impl Host {
     fn new() -> Self {
         let tree = tempfile::Builder::new().prefix("utilizer-fuzz").tempdir().expect("a temporary folder");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/tests/fixtures/host"), tree.path());
-        let below = |name| tree.path().join(name);
-        let host = HostRoot { proc: below("proc"), sys: below("sys"), root: below("root"), udev: below("udev") };
-        let enable = CATALOGUE.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let settings = CollectorSettings { enable, ..CollectorSettings::default() };
-        let table = SharedTable::new(&host, &settings.processes);
-        let collectors = collectors::all_over(&host, &settings, &table);
+        let (collectors, table) = collectors_of(tree.path());
         let mut host = Self { tree, collectors, table, out: Families::default(), text: Vec::new() };
         for _ in 0..WARM {
             host.pass();
@@ -63,6 +58,7 @@ impl Host {
 
     /// What each collector makes of the tree, without values: they change by themselves.
     fn shapes(&mut self) -> Vec<String> {
+        let table = &self.table;
         let shape = |collector: &mut Box<dyn Collector>| {
             let mut out = Families::default();
             collector.begin(Pass::Interval);
@@ -70,7 +66,9 @@ impl Host {
             let series = out.iter().flat_map(|family| {
                 family.samples.iter().map(|sample| format!("{}{:?}", family.head.name, sample.labels))
             });
-            format!("{outcome:?} {}", series.collect::<String>())
+            // What the processes' files say stands in the list of the busiest.
+            let top = (collector.name() == PROCESSES).then(|| table.lock().top(Some(1e9)));
+            format!("{outcome:?} {} {top:?}", series.collect::<String>())
         };
         self.collectors.iter_mut().map(shape).collect()
     }
@@ -88,6 +86,16 @@ impl Host {
         assert!(!names.is_empty(), "no collector reads {}", path.display());
         eprintln!("{} is read by {names:?}", path.display());
     }
+}
+
+/// All collectors, over this tree.
+fn collectors_of(tree: &Path) -> (Vec<Box<dyn Collector>>, SharedTable) {
+    let below = |name| tree.join(name);
+    let host = HostRoot { proc: below("proc"), sys: below("sys"), root: below("root"), udev: below("udev") };
+    let enable = CATALOGUE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let settings = CollectorSettings { enable, ..CollectorSettings::default() };
+    let table = SharedTable::new(&host, &settings.processes);
+    (collectors::all_over(&host, &settings, &table), table)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -124,6 +132,29 @@ pub(crate) fn one_file(path: &str) -> Target {
     Box::new(move |data| {
         put(&file, data);
         host.pass();
+    })
+}
+
+pub(crate) fn at_first_sight(path: &str, collector: &'static str) -> Target {
+    let host = Host::new();
+    let file = open(&host.tree.path().join(path));
+    Box::new(move |data| {
+        put(&file, data);
+        let (mut collectors, table) = collectors_of(host.tree.path());
+        collectors.retain(|known| known.name() == collector);
+        let mut out = Families::default();
+        // Shares, and with them the list of processes, are there from the second pass on.
+        for _ in 0..2 {
+            out.clear();
+            for collector in &mut collectors {
+                collector.begin(Pass::Interval);
+                if let Err(error) = collector.collect(&mut out) {
+                    assert!(!error.to_string().is_empty());
+                }
+            }
+        }
+        let top = table.lock().top(Some(1e9));
+        assert!(collector != PROCESSES || top.is_some_and(|top| !top.is_empty()), "no process is listed");
     })
 }
 

@@ -17,12 +17,9 @@ use libfuzzer_sys::fuzz_target;
 /// Files of the frozen host, from its root.
 const FILES: &[&str] = &[
     "proc/1/mountinfo",
-    "proc/300/cmdline",
     "proc/300/io",
-    "proc/300/limits",
-    "proc/300/status",
-    "proc/42/cgroup",
     "proc/42/stat",
+    "proc/cgroups",
     "proc/diskstats",
     "proc/interrupts",
     "proc/loadavg",
@@ -43,13 +40,27 @@ const FILES: &[&str] = &[
     "proc/pressure/irq",
     "proc/schedstat",
     "proc/softirqs",
+    "proc/spl/kstat/zfs/arcstats",
+    "proc/spl/kstat/zfs/old/io",
+    "proc/spl/kstat/zfs/tank/objset-0x36",
     "proc/stat",
     "proc/sys/fs/file-nr",
     "proc/sys/kernel/random/entropy_avail",
+    "proc/sys/net/netfilter/nf_conntrack_count",
     "proc/vmstat",
     "sys/devices/system/cpu/online",
     "sys/devices/system/node/node0/meminfo",
     "sys/devices/system/node/node0/numastat",
+];
+
+/// Files that are read when a device or a process is first seen, or rarely, and the collector that does: it is a new one for
+/// each input.
+const AT_FIRST_SIGHT: &[(&str, &str)] = &[
+    ("proc/300/cmdline", "processes"),
+    ("proc/300/status", "processes"),
+    ("proc/42/cgroup", "processes"),
+    ("proc/cpuinfo", "cpu"),
+    ("udev/b8:16", "diskstats"),
 ];
 
 /// Any file of the frozen host: the first two bytes choose it.
@@ -71,7 +82,11 @@ fn choose() -> Target {
     if FILES.contains(&name.as_str()) {
         return host::one_file(&name);
     }
-    let names = bytes::TARGETS.iter().map(|(name, _)| *name).chain([ANY]).chain(FILES.iter().copied());
+    if let Some((file, collector)) = AT_FIRST_SIGHT.iter().find(|(file, _)| *file == name) {
+        return host::at_first_sight(file, collector);
+    }
+    let files = FILES.iter().chain(AT_FIRST_SIGHT.iter().map(|(file, _)| file)).copied();
+    let names = bytes::TARGETS.iter().map(|(name, _)| *name).chain([ANY]).chain(files);
     names.for_each(|name| println!("{name}"));
     std::process::exit(i32::from(name != "list"));
 }

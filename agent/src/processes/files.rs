@@ -124,7 +124,7 @@ impl Files {
     /// Where descriptors are counted by the size of their directory: that directory, which has the count for its size.
     pub(super) fn descriptors(&mut self, proc: BorrowedFd<'_>, pid: u32) -> Option<OwnedFd> {
         // It need not be readable to have a size.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = ONLY_TO_ASK | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &str| rustix::fs::openat(proc, path, flags, Mode::empty()).ok();
         self.are_counted_by_size(proc).then(|| open(self.path(pid, "fd"))).flatten()
     }
@@ -158,6 +158,12 @@ impl Files {
 fn is_procfs(proc: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(proc).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
+
+/// Opens without reading.
+#[cfg(target_os = "linux")]
+const ONLY_TO_ASK: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const ONLY_TO_ASK: OFlags = OFlags::RDONLY;
 
 #[cfg(not(target_os = "linux"))]
 fn is_procfs(_: BorrowedFd<'_>) -> bool {
