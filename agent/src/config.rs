@@ -203,7 +203,7 @@ pub struct LogSection {
 }
 
 /// Paths given on the command line, over file and environment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PathSwitches {
     /// `--path.procfs`
     pub procfs: Option<PathBuf>,

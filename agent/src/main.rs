@@ -1,108 +1,46 @@
 //! `utilizer-agent`: arguments, configuration, build, run until a signal, exit code.
 
+mod cli;
+
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::{Command, Switches};
 use daemon::signals::{Signal, Signals};
 use tracing::{error, info, warn};
 use utilizer_agent::app::{App, Reload};
-use utilizer_agent::config::{Config, DEFAULT_PATH, PathSwitches};
-use utilizer_agent::sample::{self, Format};
+use utilizer_agent::config::{Config, DEFAULT_PATH};
+use utilizer_agent::sample;
 
 /// A wrong use or configuration. Failures while running exit with 1.
 const USAGE: u8 = 2;
 
-/// Samples this host every interval, answers Prometheus on /metrics and pushes over MQTT.
-///
-/// SIGHUP reads the configuration anew, SIGTERM stops within 5 s.
-#[derive(Parser)]
-#[command(name = "utilizer-agent", version, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    switches: Switches,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Read the host once and write what was found to stdout.
-    Sample {
-        /// How to write it.
-        #[arg(long, value_enum, default_value = "prometheus")]
-        format: OutputFormat,
-    },
-    /// Check the configuration and say what would run.
-    Check,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OutputFormat {
-    Prometheus,
-    Json,
-}
-
-#[derive(Args)]
-struct Switches {
-    /// The configuration file [default: /etc/utilizer/agent.toml, if it exists].
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The host's procfs.
-    #[arg(long = "path.procfs", global = true, value_name = "DIR")]
-    procfs: Option<PathBuf>,
-    /// The host's sysfs.
-    #[arg(long = "path.sysfs", global = true, value_name = "DIR")]
-    sysfs: Option<PathBuf>,
-    /// The host's root directory.
-    #[arg(long = "path.rootfs", global = true, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
-    /// udev's data.
-    #[arg(long = "path.udev.data", global = true, value_name = "DIR")]
-    udev_data: Option<PathBuf>,
-    /// TLS, passwords and tokens, in the form of Prometheus' exporters.
-    #[arg(long = "web.config.file", global = true, value_name = "FILE")]
-    web_config: Option<PathBuf>,
-    /// Where programs leave metrics in `*.prom` files; may be given more than once, with `*` and `?` in names.
-    #[arg(long = "collector.textfile.directory", global = true, value_name = "DIR")]
-    textfile: Vec<String>,
-}
-
 impl Switches {
     fn load(&self) -> Result<Config, daemon::config::ConfigError> {
-        let paths = PathSwitches {
-            procfs: self.procfs.clone(),
-            sysfs: self.sysfs.clone(),
-            rootfs: self.rootfs.clone(),
-            udev_data: self.udev_data.clone(),
-            web_config: self.web_config.clone(),
-            textfile: self.textfile.clone(),
-        };
         // A variable that is not UTF-8 can't be one of ours.
         let environment: Vec<_> =
             std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
-        Config::load(self.config.as_deref(), &paths, &environment)
+        Config::load(self.config.as_deref(), &self.paths, &environment)
     }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match cli.switches.load() {
+    let (command, switches) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok((Command::Print(text), _)) => return print(text.as_bytes()),
+        Ok(parsed) => parsed,
+        Err(error) => return fail(USAGE, &error),
+    };
+    let config = match switches.load() {
         Ok(config) => config,
         Err(error) => return fail(USAGE, &error),
     };
-    match cli.command {
-        None => run(cli.switches, config),
-        Some(Command::Check) => print(check(&config).as_bytes()),
-        Some(Command::Sample { format }) => {
+    match command {
+        Command::Check => print(check(&config).as_bytes()),
+        Command::Sample(format) => {
             daemon::log::init(config.log_level);
-            let format = match format {
-                OutputFormat::Prometheus => Format::Prometheus,
-                OutputFormat::Json => Format::Json,
-            };
             print(&sample::run(&config, format))
         }
+        Command::Run | Command::Print(_) => run(switches, config),
     }
 }
 
