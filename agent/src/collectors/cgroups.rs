@@ -146,7 +146,10 @@ impl Source {
         match self.file.read(parse) {
             Ok(value) => value.map(Some).map_err(CollectError::malformed(self.file.path())),
             Err(_) => {
-                self.absent_for = SLOW_EVERY;
+                // Between intervals the group itself may have gone, and be there again at the next: a unit that restarts.
+                if pass == Pass::Interval {
+                    self.absent_for = SLOW_EVERY;
+                }
                 Ok(None)
             }
         }
@@ -308,13 +311,26 @@ fn pressure(text: &[u8], some: usize, full: Option<usize>, values: &mut Values) 
     Ok(())
 }
 
-/// Lines of a device's numbers and `key=number`.
+/// Lines of a device's numbers and `key=number`. Linux 5.15 and later leave the line open behind a device without figures,
+/// so that the next one follows on it, or nothing; NVMe multipath and ZFS have devices that are called `(unknown)`.
 fn io_stat(text: &[u8], path: &str, disks: &mut Cache<Disk>, devices: &mut Devices) -> Result<(), TextError> {
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (text, open) = text.split_at(whole);
+    if let Some(field) = fields(open).find(|field| !names_device(field)) {
+        return Err(TextError::expected("an end of line after the last figure", field));
+    }
     for line in lines(text)? {
         let mut fields = fields(line);
-        let device = fields.text("a device's numbers")?;
-        if !is_device(device) {
+        let mut device = fields.text("a device's numbers")?;
+        if !names_device(device) {
             return Err(TextError::expected("a device's numbers", line));
+        }
+        while let Some(next) = fields.clone().next().filter(|next| names_device(next)) {
+            device = next;
+            fields.next();
+        }
+        if device == UNKNOWN_DEVICE || fields.clone().next().is_none() {
+            continue;
         }
         let disk = disks.get(device, |numbers| Disk {
             labels: labels(path, Some(devices.name(numbers))),
@@ -334,6 +350,13 @@ fn io_stat(text: &[u8], path: &str, disks: &mut Cache<Disk>, devices: &mut Devic
         }
     }
     Ok(())
+}
+
+/// What the kernel calls a device that it hides.
+const UNKNOWN_DEVICE: &[u8] = b"(unknown)";
+
+fn names_device(text: &[u8]) -> bool {
+    text == UNKNOWN_DEVICE || is_device(text)
 }
 
 /// `8:0`
@@ -679,6 +702,45 @@ mod tests {
         assert_eq!(paths(&interval(&mut collector)), ["/a.slice/y.service"]);
         fs::remove_dir_all(tree.folder("/a.slice")).unwrap();
         assert!(paths(&interval(&mut collector)).is_empty());
+    }
+
+    #[test]
+    fn a_unit_that_restarts_between_intervals_is_missed_no_longer() {
+        let tree = Tree::new();
+        let unit = "/a.slice/x.service";
+        tree.write(unit, "pids.current", "1\n");
+        let mut collector = tree.collector(Settings::default());
+        assert_eq!(paths(&interval(&mut collector)), [unit]);
+        fs::remove_dir_all(tree.folder(unit)).unwrap();
+        // A kernel's file says that its group has gone; these have to be closed for that.
+        for group in collector.groups.asked_mut() {
+            group.files = group.files.take().map(|_| Box::new(Files::new(&group.folder, false)));
+        }
+        assert!(paths(&pass(&mut collector, Pass::Scrape).unwrap()).is_empty());
+        tree.write(unit, "pids.current", "2\n");
+        assert_eq!(paths(&interval(&mut collector)), [unit]);
+    }
+
+    #[test]
+    fn devices_without_figures_share_a_line_or_have_no_end() {
+        let counted = |text: &str| {
+            let mut disks = Cache::default();
+            disks.begin();
+            let mut devices = Devices { sys: "/nonexistent".into(), names: HashMap::new() };
+            io_stat(text.as_bytes(), "/a", &mut disks, &mut devices).map_err(|error| error.to_string())?;
+            let one = |disk: &Disk| (disk.labels.get("device").unwrap().to_owned(), disk.counts[0]);
+            Ok::<_, String>(disks.asked().map(one).collect::<Vec<_>>())
+        };
+        let disk = |device: &str, bytes| (device.to_owned(), Some(bytes));
+        let text = "8:0 rbytes=5 wbytes=0\n7:7 7:6 7:4 rbytes=28672 rios=22\n(unknown) rbytes=3\n8:16 rbytes=7\n";
+        assert_eq!(counted(text).unwrap(), [disk("8:0", 5), disk("7:4", 28672), disk("8:16", 7)]);
+        assert_eq!(counted("8:0 rbytes=5\n7:1 7:0 ").unwrap(), [disk("8:0", 5)]);
+        for none in ["", "252:0 ", "7:1 (unknown) 7:0 ", "(unknown) 7:0 \n"] {
+            assert_eq!(counted(none).unwrap(), [], "{none}");
+        }
+        for bad in ["8:0 rbytes=5", "8:0 rbytes=5\n8:1 rby", "8:0 x 8:1 rbytes=1\n", "x rbytes=1\n", "8:0 rbytes=x\n"] {
+            assert!(counted(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
