@@ -9,14 +9,14 @@ use crate::collectors::cache::Cache;
 use crate::collectors::names;
 use crate::collectors::{CollectError, Collector, Outcome};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines, number};
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, shows};
 use crate::snapshot::{Families, MetricType};
 
 /// `[collectors.netstat]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Show only fields that match; a field's name is as in `Tcp_CurrEstab`.
+    /// Show only fields that match, all if it is empty; a field's name is as in `Tcp_CurrEstab`.
     pub fields: Pattern,
 }
 
@@ -38,7 +38,7 @@ impl Name {
     /// `None` for a field that is not shown.
     fn new(protocol: &str, field: &str, settings: &Settings) -> Option<Self> {
         let key = format!("{protocol}_{field}");
-        (names::is_metric_part(&key) && settings.fields.matches(&key)).then(|| {
+        (names::is_metric_part(&key) && shows(&settings.fields, &Pattern::default(), &key)).then(|| {
             let metric = names::keep(format!("node_netstat_{key}"));
             Self(metric, names::keep(format!("Statistic {protocol}{field}.")))
         })
@@ -215,6 +215,10 @@ mod tests {
         assert_eq!(out.single("node_netstat_Tcp_MaxConn"), Some(-1.0));
         assert_eq!(out.single("node_netstat_Tcp_d"), Some(3.0));
         assert_eq!(out.len(), 2, "what can't be a name is left out");
+        // As in node_exporter, and as with vmstat.
+        let (settings, mut out) = (Settings { fields: Pattern::default() }, Families::default());
+        parse(b"Tcp: MaxConn\nTcp: -1\nFoo: Bar\nFoo: 1\n", &settings, &mut Cache::default(), &mut out).unwrap();
+        assert_eq!(out.len(), 2, "an empty pattern is no pattern");
     }
 
     #[test]
