@@ -274,7 +274,8 @@ fn status_line(reading: &Reading, metrics: &Metrics) -> String {
     let disk = fullest.map_or("     -".to_owned(), |value| format!("{value:5.1}%"));
     let rate = |name| human(all(name).sum());
     let top = reading.processes.as_ref().and_then(|list| list.first());
-    let top = top.map_or(String::new(), |process| format!("  top {} ({:.0}%)", process.name, process.cpu_percent));
+    let top = top
+        .map_or(String::new(), |process| format!("  top {} ({:.0}%)", printable(&process.name), process.cpu_percent));
     let time = reading.snapshot.time.to_string();
     format!(
         "{}  cpu {}  memory {}  disk {disk}  network {}/s in {}/s out  rows {}{top}\n",
@@ -285,6 +286,11 @@ fn status_line(reading: &Reading, metrics: &Metrics) -> String {
         rate("network_transmit_bytes_per_second"),
         metrics.rows_written(),
     )
+}
+
+/// A process names itself as it likes: what would steer the terminal is not written to it.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn human(bytes: f64) -> String {
@@ -310,6 +316,12 @@ mod tests {
         assert_eq!(dir(&[("HOME", "/home/u")]), Path::new("/home/u/.local/share/utilizer"));
         assert_eq!(dir(&[("HOME", "/home/u"), ("XDG_DATA_HOME", "/data")]), Path::new("/data/utilizer"));
         assert_eq!(dir(&[("XDG_DATA_HOME", "relative")]), Path::new("/var/lib/utilizer/up"));
+    }
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb\u{9b}é"), "a?[31m?b?é");
+        assert_eq!(printable("kworker/0:1"), "kworker/0:1");
     }
 
     #[test]
