@@ -41,7 +41,7 @@ pub enum GroupFile {
     Fd,
     /// `io`: bytes from and to storage.
     Io,
-    /// `status`: swapped memory, context switches.
+    /// `status`: swapped memory, context switches of the first thread. Those of all would take a file for each.
     Status,
     /// `smaps_rollup`: proportional memory. The kernel walks all of a process' memory for it.
     Smaps,
