@@ -358,12 +358,17 @@ impl Config {
             faults.push(loaded.fault("serve.unix", message));
         }
 
-        let path = |switch: &Option<PathBuf>, written: &PathBuf| switch.clone().unwrap_or_else(|| written.clone());
+        // An empty path would be the directory that the agent was started in.
+        let path = |switch: &Option<PathBuf>, written: &PathBuf, default: PathBuf| {
+            let given = [switch.as_ref(), Some(written)].into_iter().flatten();
+            given.into_iter().find(|path| !path.as_os_str().is_empty()).cloned().unwrap_or(default)
+        };
+        let own = HostRoot::default();
         let root = HostRoot {
-            proc: path(&switches.procfs, &file.path.procfs),
-            sys: path(&switches.sysfs, &file.path.sysfs),
-            root: path(&switches.rootfs, &file.path.rootfs),
-            udev: path(&switches.udev_data, &file.path.udev_data),
+            proc: path(&switches.procfs, &file.path.procfs, own.proc),
+            sys: path(&switches.sysfs, &file.path.sysfs, own.sys),
+            root: path(&switches.rootfs, &file.path.rootfs, own.root),
+            udev: path(&switches.udev_data, &file.path.udev_data, own.udev),
         };
 
         let mut collectors = file.collectors.clone();
@@ -595,6 +600,15 @@ mod tests {
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_empty_path_is_no_path() {
+        let text = "[path]\nprocfs = \"\"\nsysfs = \"/host/sys\"\n";
+        let config = load(text, &[("UTILIZER_AGENT__PATH__ROOTFS", "")]).unwrap();
+        assert_eq!(config.root, HostRoot { sys: "/host/sys".into(), ..HostRoot::default() });
+        let switches = PathSwitches { procfs: Some(PathBuf::new()), ..PathSwitches::default() };
+        assert_eq!(Config::load(None, &switches, &[]).unwrap().root, HostRoot::default());
     }
 
     #[test]

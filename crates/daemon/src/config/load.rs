@@ -205,11 +205,18 @@ pub fn load_text<T: DeserializeOwned>(
             set(&mut table, &path, DeValue::String((*value).clone().into()), span);
             continue;
         }
-        let place = match variable {
-            Some((name, _)) => Place::Variable((*name).clone()),
-            None => line_of(text, span.start),
+        // As an empty text for a text: no value. That is how a container's file sets what it leaves open.
+        if variable.is_some_and(|(_, value)| value.is_empty()) && !error.message().starts_with("unknown field") {
+            continue;
+        }
+        let (place, hint) = match variable {
+            Some((name, _)) if error.message().trim_end().ends_with("expected a sequence") => {
+                (Place::Variable((*name).clone()), "; a list is written as in the file: [\"a\", \"b\"]")
+            }
+            Some((name, _)) => (Place::Variable((*name).clone()), ""),
+            None => (line_of(text, span.start), ""),
         };
-        faults.push(Fault { place, message: explain(error.message(), &taken.path) });
+        faults.push(Fault { place, message: explain(error.message(), &taken.path) + hint });
         if faults.len() >= MAX_FAULTS {
             break;
         }
@@ -409,6 +416,17 @@ mod tests {
         let config = read(text, &environment).unwrap();
         let mqtt = Mqtt { url: "x".into(), port: 1883, enabled: true, password: Some("hush".into()) };
         assert_eq!(config, Config { host: "17".into(), interval: Duration::from_secs(60), mqtt, logs: vec![] });
+    }
+
+    #[test]
+    fn an_empty_variable_is_no_value() {
+        let environment =
+            [("UTILIZER_AGENT__MQTT__PORT", ""), ("UTILIZER_AGENT__INTERVAL", ""), ("UTILIZER_AGENT__LOGS", "")];
+        let config = read("", &environment).unwrap();
+        assert_eq!(config, read("", &[]).unwrap());
+        let error = read("", &[("UTILIZER_AGENT__MQTT__ULR", ""), ("UTILIZER_AGENT__LOGS", "a,b")]).unwrap_err();
+        assert!(error.contains("unknown key mqtt.ulr"), "{error}");
+        assert!(error.contains("expected a sequence; a list is written as in the file: [\"a\", \"b\"]"), "{error}");
     }
 
     #[test]
