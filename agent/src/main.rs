@@ -25,6 +25,8 @@ impl Switches {
 }
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    utilizer_agent::host::memory::one_heap();
     let (command, switches) = match cli::parse(std::env::args_os().skip(1)) {
         Ok((Command::Print(text), _)) => return print(text.as_bytes()),
         Ok(parsed) => parsed,

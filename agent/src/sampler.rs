@@ -296,7 +296,7 @@ fn run(
                     publish.send_replace(Some(reading));
                     #[cfg(target_os = "linux")]
                     if sampler.cost.passes == STARTED_AFTER {
-                        crate::host::code::give_back();
+                        crate::host::memory::give_back();
                     }
                 }
                 due = next_after(clock().max(if pass { due } else { Duration::ZERO }), interval);

@@ -5,12 +5,12 @@
 
 mod attribute;
 mod clock;
-#[cfg(target_os = "linux")]
-pub mod code;
 mod directory;
 mod file;
 #[cfg(not(target_os = "linux"))]
 mod listing;
+#[cfg(target_os = "linux")]
+pub mod memory;
 mod netlink;
 mod text;
 

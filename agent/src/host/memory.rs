@@ -1,10 +1,10 @@
-//! Gives back the pages of code that only the start needed.
+//! Gives back the memory that only the start needed.
 //!
 //! Reading the configuration, the first look at every device, the first handshakes: more than half of the code runs once.
 //! Its pages stay mapped, and count as the agent's memory, until the system is short of memory. They are read from the
-//! file again where they are needed after all.
+//! file again where they are needed after all. What the start allocated and freed goes back too.
 
-#![allow(unsafe_code, reason = "the kernel is told about address ranges; see the one call")]
+#![allow(unsafe_code, reason = "the kernel and the C library are told about memory; see the calls")]
 
 use std::fs;
 
@@ -12,8 +12,24 @@ use rustix::mm::{Advice, madvise};
 
 use super::HostRoot;
 
-/// Takes the mappings of code out of this process' memory. A system that does not tell of them keeps them.
+/// One heap for all threads: glibc makes one for each, and three threads that seldom allocate at the same time need none
+/// of their own. To be called before there is a second thread.
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number that the allocator reads when it would make another heap.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Takes the mappings of code out of this process' memory, and freed memory out of its heap. A system that can't do one
+/// of them leaves it.
 pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it gives free pages of the heap back to the system, under the allocator's own lock.
+    unsafe {
+        libc::malloc_trim(0);
+    }
     // Always of the true procfs: addresses from a frozen or foreign one would be somebody else's.
     let Ok(maps) = fs::read_to_string(HostRoot::default().proc("self/maps")) else { return };
     for (start, length) in maps.lines().filter_map(code) {
