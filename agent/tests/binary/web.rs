@@ -287,6 +287,9 @@ fn check_looks_into_the_web_configuration() {
     let (code, said) = checked(&path);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("(TLS, 1 users with passwords, 0 with tokens)"), "{said}");
+    keys.openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out v1.pem -days 2");
+    keys.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp521r1 -nodes -keyout p521.key -out p521.pem -days 2 -subj /CN=p521");
+    keys.openssl("pkey -in server.key -aes256 -passout pass:horse -out closed.key");
     // A pipe that nobody writes into would be waited for.
     assert!(Command::new("mkfifo").arg(keys.path("pipe")).status().unwrap().success());
     std::fs::write(keys.path("ca.ext"), "short\n").unwrap();
@@ -304,6 +307,15 @@ fn check_looks_into_the_web_configuration() {
             "certificate and private key do not go together",
         ),
         ("tls_server_config:\n  cert_file: server.key\n  key_file: server.pem\n", "holds no private key in PEM form"),
+        (
+            "tls_server_config:\n  cert_file: v1.pem\n  key_file: server.key\n",
+            "web.yml:2:3: tls_server_config.cert_file: the certificate is of X.509 version 1",
+        ),
+        (
+            "tls_server_config:\n  cert_file: p521.pem\n  key_file: p521.key\n",
+            "web.yml:3:3: tls_server_config.key_file: can't be used: keys are RSA of 2048",
+        ),
+        ("tls_server_config:\n  cert_file: server.pem\n  key_file: closed.key\n", "the private key is encrypted"),
         ("TLS  client_auth_type: Maybe\n", "\"Maybe\" is none of NoClientCert"),
         ("TLS  client_auth_type: RequireAndVerifyClientCert\n", "needs a client_ca_file"),
         ("TLS  client_ca_file: ca.pem\n", "needs a client_auth_type"),

@@ -86,7 +86,16 @@ pub(super) fn configuration(section: &TlsSection, folder: &Path, faults: &mut Fa
         // The parser's own words are left out: they might quote the key.
         let key = PrivateKeyDer::from_pem_slice(&pem).ok();
         if key.is_none() {
-            faults.add(name, "holds no private key in PEM form");
+            let is_encrypted = pem.windows(9).any(|part| part == b"ENCRYPTED");
+            faults.add(
+                name,
+                if is_encrypted {
+                    "the private key is encrypted, and nobody is there to be asked for its password; \
+                     write it without one: openssl pkey -in KEY -out NEW"
+                } else {
+                    "holds no private key in PEM form"
+                },
+            );
         }
         key
     });
@@ -111,8 +120,27 @@ pub(super) fn configuration(section: &TlsSection, folder: &Path, faults: &mut Fa
             Some(Arc::new(configuration))
         }
         Err(error) => {
-            let key = if section.cert_file.is_some() { "cert_file" } else { "cert" };
-            faults.add(key, format!("certificate and private key do not go together ({error})"));
+            let cert = if section.cert_file.is_some() { "cert_file" } else { "cert" };
+            let key = if section.key_file.is_some() { "key_file" } else { "key" };
+            let why = error.to_string();
+            match error {
+                // The library has no name of its own for it.
+                Error::InvalidCertificate(_) if why.contains("UnsupportedCertVersion") => faults.add(
+                    cert,
+                    "the certificate is of X.509 version 1; extensions make it one of version 3: \
+                     openssl x509 -req … -extfile FILE with a line subjectAltName=DNS:NAME",
+                ),
+                Error::InvalidCertificate(_) => faults.add(cert, format!("can't be used: {why}")),
+                Error::InconsistentKeys(_) => {
+                    faults.add(cert, format!("certificate and private key do not go together ({why})"));
+                }
+                _ => faults.add(
+                    key,
+                    format!(
+                        "can't be used: keys are RSA of 2048 bits and more, ECDSA on P-256 and P-384, and Ed25519 ({why})"
+                    ),
+                ),
+            }
             None
         }
     }
