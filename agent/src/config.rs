@@ -34,6 +34,9 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 /// With less time a mount that is well seems to hang.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// More processes by CPU time and by memory, with their command lines, make messages that the queue has no room for.
+const MOST_TOP: usize = 500;
+
 /// A label goes into every message and every row of the host.
 const LONGEST_LABEL: usize = 200;
 
@@ -352,6 +355,10 @@ impl Config {
             faults.push(loaded.fault(&format!("collectors.{key}"), "must be at least 100ms"));
         }
 
+        if file.collectors.processes.top > MOST_TOP {
+            faults.push(loaded.fault("collectors.processes.top", format_args!("must be at most {MOST_TOP}")));
+        }
+
         let allow = Allow::parse(&file.serve.allow).map_err(|e| faults.push(loaded.fault("serve.allow", e))).ok();
 
         if let Some(message) = file.serve.unix.as_deref().and_then(socket_fault) {
@@ -595,6 +602,8 @@ mod tests {
         assert_eq!(lines[0], "agent.toml:2:1: collectors.filesystem.mount_timeout: must be at least 100ms");
         assert_eq!(lines[1], "agent.toml:4:1: collectors.gpu.timeout: must be at least 100ms");
         assert!(lines[2].contains("SYSTEMD__TIMEOUT") && lines[2].contains("at least 100ms"), "{error}");
+        let error = load("[collectors.processes]\ntop = 100000\n", &[]).unwrap_err();
+        assert_eq!(error, "agent.toml:2:1: collectors.processes.top: must be at most 500");
         let error = load("[mqtt]\nurl = \"http://x\"\nkey_file = \"/nonexistent\"\n", &[]).unwrap_err();
         assert!(
             error.contains("agent.toml:2:1: mqtt.url:") && error.contains("agent.toml:3:1: mqtt.key_file:"),
