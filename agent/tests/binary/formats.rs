@@ -73,6 +73,8 @@ const NODE_EXPORTERS_OWN: &[(&str, &str)] = &[
     ("node_entropy_", "use base unit \"bytes\" instead of \"bits\""),
     // The kernel's names for its memory, as they are.
     ("node_memory_", "metric names should be written in 'snake_case' not 'camelCase'"),
+    // And for its protocol counters.
+    ("node_netstat_", "metric names should be written in 'snake_case' not 'camelCase'"),
 ];
 
 /// What it says of this machine's page, and of the golden text, which has families that this machine lacks.

@@ -10,7 +10,7 @@ const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/binary/hung_mou
 
 /// An agent that sees the mount. Its process namespace is its own as well, so that process 1, whose mounts are shown, has
 /// this one. A machine that allows none of it fails the test: it must not be skipped.
-fn beside_a_hung_mount(point: &Path) -> Agent {
+fn beside_a_hung_mount(setup: Setup, point: &Path) -> Agent {
     let point = point.display();
     let script = format!(
         "python3 {SERVER} {point} > {point}.said & server=$!; \
@@ -20,11 +20,7 @@ fn beside_a_hung_mount(point: &Path) -> Agent {
     if !rustix::process::geteuid().is_root() {
         unshare.extend(["--user", "--map-root-user"]);
     }
-    let settings = toml::Table::from_iter([("mount_timeout".to_owned(), "200ms".into())]);
-    let agent = Setup::new()
-        .set("collectors.filesystem", settings)
-        .run_by(&[&unshare[..], &["sh", "-c", &script, "sh"]].concat())
-        .start();
+    let agent = setup.run_by(&[&unshare[..], &["sh", "-c", &script, "sh"]].concat()).start();
     wait_for("the agent serves in its namespaces", || {
         let log = agent.log();
         let refused = ["hung_mount: ", "unshare: ", "python3: "].iter().find(|begin| log.contains(**begin));
@@ -51,7 +47,8 @@ fn a_mount_that_hangs_is_an_error_and_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let point = folder.path().join("hung");
     std::fs::create_dir(&point).unwrap();
-    let agent = beside_a_hung_mount(&point);
+    let settings = toml::Table::from_iter([("mount_timeout".to_owned(), "200ms".into())]);
+    let agent = beside_a_hung_mount(Setup::new().set("collectors.filesystem", settings), &point);
 
     let hung = wait_for("the mount is shown as hung", || {
         lines(&agent, "node_filesystem_device_error{", &point).into_iter().find(|line| line.ends_with(" 1"))
@@ -64,4 +61,18 @@ fn a_mount_that_hangs_is_an_error_and_holds_nothing_up() {
     assert_eq!(agent.metric(r#"utilizer_collector_success{collector="filesystem"}"#), Some(1.0));
     assert_eq!(agent.metric(r#"utilizer_collector_success{collector="loadavg"}"#), Some(1.0));
     assert_eq!(agent.get("/readyz").status, 200, "{}", agent.log());
+}
+
+#[test]
+fn a_sampler_that_hangs_is_not_ready_and_stops_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (point, proc) = (folder.path().join("hung"), folder.path().join("proc"));
+    std::fs::create_dir(&point).unwrap();
+    std::fs::create_dir(&proc).unwrap();
+    let agent = beside_a_hung_mount(Setup::new().set("path.procfs", proc.display().to_string()), &point);
+    wait_for("ready", || (agent.get("/readyz").status == 200).then_some(()));
+    std::os::unix::fs::symlink(point.join("loadavg"), proc.join("loadavg")).unwrap();
+    let answer = wait_for("not ready", || Some(agent.get("/readyz")).filter(|answer| answer.status == 503));
+    assert!(answer.body.contains("a read of the host's files hangs"), "{}", answer.body);
+    assert_eq!(agent.get("/healthz").status, 200);
 }
