@@ -164,7 +164,7 @@ class Bench:
         self.start("mosquitto", [need("mosquitto", "mosquitto"), "-c", config], port)
         return port
 
-    def agent(self, name, broker=None, everything=False, tls=False):
+    def agent(self, name, broker=None, everything=False, processes=False, tls=False):
         port = free_port()
         known = collectors()
         lines = [f'host = "bench-{port}"', 'interval = "1s"', "[serve]", f'listen = "127.0.0.1:{port}"']
@@ -175,7 +175,7 @@ class Bench:
         lines.append("[collectors]")
         if everything:
             lines.append(f"enable = {[collector for collector, default in known if not default]}".replace("'", '"'))
-        else:
+        elif not processes:
             lines.append('disable = ["processes"]')
         config = self.path(f"agent-{port}.toml", "\n".join(lines) + "\n")
         return self.start(name, [AGENT, "--config", config], port, tls=tls)
@@ -287,6 +287,7 @@ def main():
     try:
         broker = bench.mosquitto()
         plain = bench.agent("utilizer-agent, node_exporter's default collectors")
+        installed = bench.agent("utilizer-agent, its defaults (with processes), MQTT", broker, processes=True)
         full = bench.agent("utilizer-agent, everything, MQTT", broker, everything=True)
         secure = bench.agent("utilizer-agent, everything, MQTT, TLS", broker, everything=True, tls=True)
         node = bench.node_exporter("node_exporter, its defaults")
@@ -296,7 +297,7 @@ def main():
         sadc = bench.sadc("sadc")
         probe = bench.probe("C probe")
         floor = bench.probe("C probe without processes", "host")
-        always = [plain, full, secure, node, states, with_processes, without, sadc, probe, floor]
+        always = [plain, installed, full, secure, node, states, with_processes, without, sadc, probe, floor]
         # It works only when scraped, and so much that it would disturb the others: scraped for itself, after them.
         per_process = bench.process_exporter("process-exporter, each process")
 
@@ -321,6 +322,8 @@ def main():
             return (at_many[program.name] - at_few[program.name]) / max(1, many - few) * 1000
 
         verdict("node_exporter's defaults, to node_exporter", at_few[plain.name] / at_few[node.name], 1 / 8)
+        verdict(f"its defaults with MQTT, to collectd, {few} processes", at_few[installed.name] / at_few[with_processes.name], 1 / 3)
+        verdict(f"its defaults with MQTT, to collectd, {many} processes", at_many[installed.name] / at_many[with_processes.name], 1 / 4)
         verdict(f"everything with MQTT, to collectd, {few} processes", at_few[full.name] / at_few[with_processes.name], 1 / 3)
         verdict(f"everything with MQTT, to collectd, {many} processes", at_many[full.name] / at_many[with_processes.name], 1 / 4)
         verdict(f"a process more ({each(full):.1f} µs), to the C probe ({each(probe):.1f} µs)", each(full) / each(probe), 1.3)

@@ -73,29 +73,27 @@ fn parse(text: &[u8], counts: &mut Counts) -> Result<(), TextError> {
     Ok(())
 }
 
-/// `SOCK_DIAG_BY_FAMILY`, which is also the type of the answers.
-const BY_FAMILY: u16 = 20;
-const FAMILIES: [u8; 2] = [2, 10];
-const PROTOCOL_TCP: u8 = 6;
+/// `TCPDIAG_GETSOCK`, which is also the type of the answers. The newer `SOCK_DIAG_BY_FAMILY` asks for IPv4 and IPv6 apart,
+/// and each question makes the kernel walk its whole table, of hundreds of thousands of mostly empty places.
+const BOTH_FAMILIES: u16 = 18;
 /// A bit for each of [`STATES`]. Sockets that are merely bound would cost the kernel another walk.
 const ALL_STATES: u32 = 0xffe;
-/// `struct inet_diag_req_v2`
-const REQUEST_BYTES: usize = 56;
+/// `struct inet_diag_req`: a family that is not looked at, lengths, addresses, the states from here on, and a number.
+const REQUEST_BYTES: usize = 60;
+const REQUEST_STATES: usize = 52;
 /// `struct inet_diag_msg`: family, state, ten words of other things and what the timers say, then the two queues.
 const ANSWER_STATE: usize = 1;
 const ANSWER_QUEUES: usize = 56;
 
-/// Asks for all TCP sockets of a family, with nothing besides.
-fn request(family: u8) -> [u8; REQUEST_BYTES] {
+/// Asks for all TCP sockets, with nothing besides.
+fn request() -> [u8; REQUEST_BYTES] {
     let mut request = [0; REQUEST_BYTES];
-    request[0] = family;
-    request[1] = PROTOCOL_TCP;
-    request[4..8].copy_from_slice(&ALL_STATES.to_ne_bytes());
+    request[REQUEST_STATES..REQUEST_STATES + 4].copy_from_slice(&ALL_STATES.to_ne_bytes());
     request
 }
 
 fn take(counts: &mut Counts, kind: u16, message: &[u8]) -> Result<(), TextError> {
-    if kind != BY_FAMILY {
+    if kind != BOTH_FAMILIES {
         return Ok(());
     }
     let read = || {
@@ -135,30 +133,20 @@ impl TcpStat {
     /// `None` where the kernel can't be asked.
     fn ask(&mut self) -> Result<Option<Counts>, CollectError> {
         let Some(socket) = &mut self.socket else { return Ok(None) };
-        let mut sum = Counts::default();
-        for family in FAMILIES {
-            let mut counts = Counts::default();
-            let restart = |counts: &mut Counts| *counts = Counts::default();
-            match socket.dump(BY_FAMILY, &request(family), &mut counts, restart, take) {
-                Ok(()) => self.answered = true,
-                // A kernel without the module, or a sandbox.
-                Err(error) if !self.answered && (is_denied(&error) || error.kind() == std::io::ErrorKind::NotFound) => {
-                    self.socket = None;
-                    return Ok(None);
-                }
-                // A kernel without IPv6.
-                Err(error) if self.answered && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => {
-                    return Err(CollectError::System { what: "ask the kernel for its TCP connections", source });
-                }
+        let mut counts = Counts::default();
+        let restart = |counts: &mut Counts| *counts = Counts::default();
+        match socket.dump(BOTH_FAMILIES, &request(), &mut counts, restart, take) {
+            Ok(()) => {
+                self.answered = true;
+                Ok(Some(counts))
             }
-            for (sum, count) in sum.states.iter_mut().zip(counts.states) {
-                *sum += count;
+            // A kernel without the module, or a sandbox.
+            Err(error) if !self.answered && (is_denied(&error) || error.kind() == std::io::ErrorKind::NotFound) => {
+                self.socket = None;
+                Ok(None)
             }
-            sum.receive = sum.receive.saturating_add(counts.receive);
-            sum.send = sum.send.saturating_add(counts.send);
+            Err(source) => Err(CollectError::System { what: "ask the kernel for its TCP connections", source }),
         }
-        Ok(Some(sum))
     }
 
     /// `None` where there are no such files.
@@ -244,14 +232,14 @@ mod tests {
         message[1] = 12;
         message[56..64].copy_from_slice(&[7u32.to_ne_bytes(), 9u32.to_ne_bytes()].concat());
         let mut counts = Counts::default();
-        take(&mut counts, BY_FAMILY, &message).unwrap();
+        take(&mut counts, BOTH_FAMILIES, &message).unwrap();
         take(&mut counts, 99, b"").unwrap();
         assert_eq!((counts.states[2], counts.receive, counts.send), (1, 7, 9));
         for bad in [&message[..63], &message[..1], b""] {
-            assert!(take(&mut counts, BY_FAMILY, bad).is_err());
+            assert!(take(&mut counts, BOTH_FAMILIES, bad).is_err());
         }
         message[1] = 0;
-        assert!(take(&mut counts, BY_FAMILY, &message).is_err());
+        assert!(take(&mut counts, BOTH_FAMILIES, &message).is_err());
     }
 
     #[test]
