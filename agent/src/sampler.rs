@@ -32,6 +32,7 @@ const RECONFIGURE_TIME: Duration = Duration::from_millis(100);
 const MAX_REQUESTS: usize = 64;
 
 /// After so many passes nothing more is done for the first time.
+#[cfg(target_os = "linux")]
 const STARTED_AFTER: u64 = 3;
 
 /// A reading is old when so many intervals have gone by, and the grace on top.
