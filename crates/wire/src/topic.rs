@@ -63,6 +63,21 @@ impl Topic {
         format!("{ROOT}tier/+/+/status")
     }
 
+    /// Filter for one durable kind of all hosts, without a group: every subscriber gets each record.
+    pub fn all_telemetry(kind: Kind) -> String {
+        format!("{ROOT}telemetry/+/{kind}")
+    }
+
+    /// Filter for what the exporters of all groups confirm to one host.
+    pub fn confirmations(host: &HostName) -> String {
+        format!("{ROOT}command/{host}/confirmed/+/+")
+    }
+
+    /// Filter for everything that is said to all hosts. No host may read it; tools that stand for many hosts do.
+    pub fn all_commands() -> String {
+        format!("{ROOT}command/#")
+    }
+
     /// Filter for everything.
     pub fn everything() -> String {
         format!("{ROOT}#")

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{GroupName, Timestamp};
 
 /// Command: somebody has seen an alert; stop escalating it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Acknowledge {
     pub time: Timestamp,
 }
 
-/// Command: pause or resume the host's monitoring.
+/// Command: pause or resume the host's monitoring, or wait no longer for a group of exporters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Control {
@@ -37,15 +37,22 @@ pub struct Control {
     /// A pause ends by itself at this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// `retire_group` only: the group. A command without it asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
 }
 
 /// What a [`Control`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum ControlAction {
     /// Stop sampling and alerting.
     Pause,
     /// Go on.
     Resume,
+    /// Forget the group of `group`: its exporters are gone for good, and no record waits for them any more. It is repeated
+    /// until the host's status no longer lists the group, so it must do no harm when it comes again. A group that
+    /// announces itself afterwards is a new one.
+    RetireGroup,
 }
