@@ -32,7 +32,7 @@ use std::time::Duration;
 use clickhouse::Client;
 use clickhouse::native::Block;
 use exporter::rows::{Batch, HostRow};
-use exporter::sink::{Sink, SinkError};
+use exporter::sink::{Ledger, Sink, SinkError, Written};
 use uuid::Uuid;
 use wire::Kind;
 
@@ -87,6 +87,8 @@ impl ClickHouse {
 }
 
 impl Sink for ClickHouse {
+    const LEDGER: Ledger = Ledger::Beside;
+
     fn name(&self) -> &'static str {
         "clickhouse"
     }
@@ -100,7 +102,7 @@ impl Sink for ClickHouse {
         self.migrate().await.map(drop)
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+    async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         let place = self.config.place();
         let Some(client) = &self.client else {
             return Err(SinkError::Retry {
@@ -124,10 +126,10 @@ impl Sink for ClickHouse {
             let block = blocks::alerts(&rows, ingested_at).map_err(|e| fatal(format!("BUG: {doing}"), e))?;
             self.alerts.insert(client, &block, token).await.map_err(|e| sink_error(doing, &e))?;
         }
-        Ok(())
+        Ok(Written::default())
     }
 
-    async fn upsert_host(&mut self, _: &HostRow) -> Result<(), SinkError> {
+    async fn upsert_hosts(&mut self, _: &[HostRow]) -> Result<(), SinkError> {
         Ok(())
     }
 }

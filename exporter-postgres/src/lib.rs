@@ -14,7 +14,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use exporter::rows::{Batch, HostRow};
-use exporter::sink::{Sink, SinkError};
+use exporter::sink::{Ledger, Sink, SinkError, Written};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, NoTls};
 use wire::{Kind, Timestamp};
@@ -124,6 +124,8 @@ impl Postgres {
 }
 
 impl Sink for Postgres {
+    const LEDGER: Ledger = Ledger::InStore;
+
     fn name(&self) -> &'static str {
         "postgres"
     }
@@ -150,7 +152,7 @@ impl Sink for Postgres {
         result
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+    async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         let doing = "writing to";
         let mut client = self.take(doing)?;
         let mut partitions = std::mem::take(&mut self.partitions);
@@ -164,15 +166,19 @@ impl Sink for Postgres {
             .await;
         self.partitions = partitions;
         self.give_back(client, &result);
-        result
+        result.map(|()| Written::default())
     }
 
-    async fn upsert_host(&mut self, host: &HostRow) -> Result<(), SinkError> {
-        let doing = "writing the state of a host to";
+    async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {
+        let doing = "writing the states of hosts to";
         let client = self.take(doing)?;
         let result = self
             .bounded(PATIENCE, doing, async {
-                upsert(&client, host).await.map_err(|e| sink_error(format!("{doing} postgres at {}", self.place), e))
+                for host in hosts {
+                    let failed = |e| sink_error(format!("{doing} postgres at {}", self.place), e);
+                    upsert(&client, host).await.map_err(failed)?;
+                }
+                Ok(())
             })
             .await;
         self.give_back(client, &result);

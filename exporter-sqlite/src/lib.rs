@@ -10,7 +10,7 @@ mod store;
 use std::path::PathBuf;
 
 use exporter::rows::{Batch, HostRow};
-use exporter::sink::{Sink, SinkError};
+use exporter::sink::{Ledger, Sink, SinkError, Written};
 use rusqlite::Connection;
 use wire::Kind;
 
@@ -75,6 +75,8 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 }
 
 impl Sink for Sqlite {
+    const LEDGER: Ledger = Ledger::InStore;
+
     fn name(&self) -> &'static str {
         "sqlite"
     }
@@ -90,14 +92,15 @@ impl Sink for Sqlite {
         self.migrate().await.map(drop)
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+    async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         // The thread may outlive this call, so that it needs rows of its own.
         let batch = batch.clone();
-        self.call("writing to", move |connection| store::write(connection, &batch)).await
+        self.call("writing to", move |connection| store::write(connection, &batch)).await?;
+        Ok(Written::default())
     }
 
-    async fn upsert_host(&mut self, host: &HostRow) -> Result<(), SinkError> {
-        let host = host.clone();
-        self.call("writing the state of a host to", move |connection| store::upsert_host(connection, &host)).await
+    async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {
+        let hosts = hosts.to_vec();
+        self.call("writing the states of hosts to", move |connection| store::upsert_hosts(connection, &hosts)).await
     }
 }

@@ -186,18 +186,19 @@ fn alerts<'a>(connection: &Connection, rows: impl Iterator<Item = &'a AlertRow>)
 }
 
 /// A last will knows neither interval nor inventory: what the birth said stays.
-pub(crate) fn upsert_host(connection: &Connection, host: &HostRow) -> Result<(), rusqlite::Error> {
-    connection
-        .prepare_cached(
-            "INSERT INTO hosts (host, state, version, boot, interval_seconds, inventory, seen_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (host) DO UPDATE SET
-                 state = excluded.state, version = excluded.version, boot = excluded.boot,
-                 interval_seconds = coalesce(excluded.interval_seconds, interval_seconds),
-                 inventory = coalesce(excluded.inventory, inventory),
-                 seen_at = CASE WHEN ?8 THEN max(seen_at, excluded.seen_at) ELSE excluded.seen_at END",
-        )?
-        .execute(params![
+pub(crate) fn upsert_hosts(connection: &mut Connection, hosts: &[HostRow]) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO hosts (host, state, version, boot, interval_seconds, inventory, seen_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (host) DO UPDATE SET
+             state = excluded.state, version = excluded.version, boot = excluded.boot,
+             interval_seconds = coalesce(excluded.interval_seconds, interval_seconds),
+             inventory = coalesce(excluded.inventory, inventory),
+             seen_at = CASE WHEN ?8 THEN max(seen_at, excluded.seen_at) ELSE excluded.seen_at END",
+    )?;
+    for host in hosts {
+        upsert.execute(params![
             host.host,
             host.state,
             host.version,
@@ -206,8 +207,10 @@ pub(crate) fn upsert_host(connection: &Connection, host: &HostRow) -> Result<(),
             host.inventory.as_ref().map(json),
             time(host.seen_at),
             host.retained
-        ])
-        .map(drop)
+        ])?;
+    }
+    drop(upsert);
+    transaction.commit()
 }
 
 fn json(map: &Map<String, Value>) -> String {

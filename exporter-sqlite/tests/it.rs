@@ -84,7 +84,7 @@ fn record(kind: Kind, rows: Rows) -> Record {
 }
 
 fn metrics(rows: Vec<MetricRow>) -> Batch {
-    Batch { records: vec![record(Kind::Metrics, Rows::Metrics(rows))] }
+    Batch { records: vec![record(Kind::Metrics, Rows::Metrics(rows))], ..Batch::default() }
 }
 
 fn chain(error: &SinkError) -> String {
@@ -134,6 +134,7 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
             record(Kind::Logs, Rows::Logs(vec![log])),
             record(Kind::Alerts, Rows::Alert(Box::new(alert))),
         ],
+        ..Batch::default()
     };
     f.sink.write(&batch).await.unwrap();
     assert_eq!(
@@ -200,11 +201,11 @@ async fn hosts_are_upserted_and_a_last_will_keeps_the_inventory() {
         seen_at: now(),
         retained: false,
     };
-    f.sink.upsert_host(&host).await.unwrap();
+    f.sink.upsert_hosts(std::slice::from_ref(&host)).await.unwrap();
     host.state = "offline";
     host.interval_seconds = None;
     host.inventory = None;
-    f.sink.upsert_host(&host).await.unwrap();
+    f.sink.upsert_hosts(std::slice::from_ref(&host)).await.unwrap();
     assert_eq!(
         f.query("SELECT host, state, interval_seconds, inventory ->> 'os' FROM hosts"),
         ["web-01|offline|10|Debian"]
@@ -225,7 +226,7 @@ async fn a_state_that_the_broker_repeats_moves_seen_at_neither_on_nor_back() {
         retained: true,
     };
     let seen_at = |f: &Fixture| f.query("SELECT strftime('%Y-%m-%d %H:%M', seen_at) FROM hosts").concat();
-    f.sink.upsert_host(&host).await.unwrap();
+    f.sink.upsert_hosts(std::slice::from_ref(&host)).await.unwrap();
     assert_eq!(seen_at(&f), "2026-11-14 22:30");
     for (retained, time, seen) in [
         (false, "2026-11-15T22:30:00Z", "2026-11-15 22:30"),
@@ -235,7 +236,7 @@ async fn a_state_that_the_broker_repeats_moves_seen_at_neither_on_nor_back() {
         (false, "2026-11-13T22:30:00Z", "2026-11-13 22:30"),
     ] {
         (host.retained, host.seen_at) = (retained, time.parse().unwrap());
-        f.sink.upsert_host(&host).await.unwrap();
+        f.sink.upsert_hosts(std::slice::from_ref(&host)).await.unwrap();
         assert_eq!(seen_at(&f), seen, "{retained} {time}");
     }
 }

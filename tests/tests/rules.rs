@@ -10,13 +10,14 @@ use std::{env, fs};
 /// it. Who adds a package says here where it stands.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-wire", &[]),
+    ("utilizer-delivery", &["utilizer-wire"]),
     ("utilizer-mqtt", &[]),
     ("utilizer-daemon", &["utilizer-mqtt"]),
-    ("utilizer-exporter", &["utilizer-wire", "utilizer-daemon", "utilizer-mqtt"]),
+    ("utilizer-exporter", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-mqtt"]),
     ("utilizer-agent", &["utilizer-wire", "utilizer-daemon", "utilizer-mqtt"]),
-    ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-daemon", "utilizer-exporter"]),
-    ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-daemon", "utilizer-exporter"]),
-    ("utilizer-exporter-sqlite", &["utilizer-wire", "utilizer-daemon", "utilizer-exporter"]),
+    ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
+    ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
+    ("utilizer-exporter-sqlite", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     (
         "utilizer",
         &[

@@ -3,6 +3,8 @@
 //! Rows leave this crate only with values that every store accepts: text within the tables' lengths, finite
 //! numbers. A sink may therefore write them as they are.
 
+use delivery::Identity;
+use delivery::ledger::MOST_SEQ;
 use serde_json::{Map, Value};
 use wire::{BootId, HostName, Kind, Timestamp};
 
@@ -121,6 +123,15 @@ pub struct Origin {
     pub seq: Option<u64>,
 }
 
+impl Origin {
+    /// What tells copies of the record; `None` if it is not numbered, or not with a number that ledgers hold: then
+    /// nothing can tell.
+    pub fn identity(&self) -> Option<Identity> {
+        let (boot, seq) = (self.boot.as_ref()?, self.seq.filter(|seq| (1..=MOST_SEQ).contains(seq))?);
+        Some(Identity { host: self.host.clone(), boot: boot.clone(), kind: self.kind, seq })
+    }
+}
+
 /// What one record puts into which table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rows {
@@ -142,10 +153,21 @@ pub struct Record {
 }
 
 /// Records that a sink writes in one transaction (or one insert per table), in order of receipt.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
+    /// Names a fixed batch among all batches ever: the same for the same records in the same order, another for any
+    /// other. Letters, digits and `-`. Only [`Ledger::Beside`](crate::sink::Ledger::Beside) looks at it.
+    pub token: String,
+    /// When the batch was fixed: the same at each attempt, and what ClickHouse has as `ingested_at`.
+    pub written_at: Timestamp,
     /// In order of receipt.
     pub records: Vec<Record>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { token: String::new(), written_at: Timestamp::from_millis(0), records: Vec::new() }
+    }
 }
 
 impl Batch {

@@ -1,17 +1,33 @@
 //! The one interface between the tier and a store.
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 
-use wire::Kind;
+use delivery::Identity;
+use delivery::ledger::{Entry, Key};
+use wire::messages::Loss;
+use wire::{BootId, HostName, Kind, Timestamp};
 
 use crate::rows::{Batch, HostRow};
+
+/// Where it is written down which records a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ledger {
+    /// In the store, in the transaction that writes the rows: any number of members may write.
+    InStore,
+    /// On the tier's disk: the store has no transaction over rows and ledger, so that one member writes the records of
+    /// a host, in batches whose boundaries are on its disk before they are sent.
+    Beside,
+}
 
 /// A store that takes batches. A new sink is a new crate with one implementation of this and a `main`.
 ///
 /// The tier calls one method at a time and retries, bisects or stops by the [`SinkError`] it gets; a sink holds no
-/// queue and no retry loop of its own.
+/// queue and no retry loop of its own. What it does on several connections at once is its own matter.
 pub trait Sink: Send + 'static {
+    /// Where its ledger is. Methods of the other way are never called.
+    const LEDGER: Ledger;
+
     /// Its name in the tier's status, in metrics and logs: `postgres`, `clickhouse`, `sqlite`.
     fn name(&self) -> &'static str;
 
@@ -22,11 +38,84 @@ pub trait Sink: Send + 'static {
     /// from any other method (the connection may be gone); does nothing where the connection is healthy.
     fn open(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Writes the whole batch or nothing of it. When this returns `Ok`, the rows are committed.
-    fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// Writes a batch. When this returns `Ok`, its rows are committed, and will survive a crash of the store.
+    ///
+    /// - [`Ledger::InStore`]: the rows of records that the ledger does not name as committed are written, and every
+    ///   record with an identity is booked, in one transaction (or in one for each connection: what a failure leaves
+    ///   half done is known by the ledger, and the same batch may come again). Records without an identity are always
+    ///   written. A record is booked as a whole: a part of its rows must never be handed over as the record.
+    /// - [`Ledger::Beside`]: all rows are written under [`Batch::token`]. A batch that the store has seen under its
+    ///   token counts as written; one that it still writes is [`SinkError::Retry`].
+    fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<Written, SinkError>> + Send;
 
-    /// Inserts or updates one host's state. Sinks without a `hosts` table accept and ignore it.
-    fn upsert_host(&mut self, host: &HostRow) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// Inserts or updates the states of hosts, none of them twice in a call. Sinks without a `hosts` table accept and
+    /// ignore them.
+    fn upsert_hosts(&mut self, hosts: &[HostRow]) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Deletes what is older than the configured retention. Safe to call at any time, and by several members at once;
+    /// meant for once an hour. Each call is bounded: what is left over is deleted by the next one.
+    fn retain(&mut self, now: Timestamp) -> impl Future<Output = Result<Retained, SinkError>> + Send {
+        let _ = now;
+        ready(Ok(Retained::default()))
+    }
+
+    /// [`Ledger::InStore`]: does all that [`write`](Self::write) does, and takes it back. `Ok` if the store would take
+    /// these rows. The tier finds the rows of a refused record by it, since a record can't be booked in parts.
+    fn rehearse(&mut self, batch: &Batch) -> impl Future<Output = Result<(), SinkError>> + Send {
+        let _ = batch;
+        ready(Ok(()))
+    }
+
+    /// [`Ledger::InStore`]: the ledger's entries of these hosts.
+    fn entries(&mut self, hosts: &[HostName]) -> impl Future<Output = Result<Vec<(Key, Entry)>, SinkError>> + Send {
+        let _ = hosts;
+        ready(Ok(Vec::new()))
+    }
+
+    /// [`Ledger::InStore`]: books records that have no rows here (dead letters) as committed, and declared losses as
+    /// lost, where they are not committed.
+    fn book(
+        &mut self,
+        committed: &[Identity],
+        lost: &[(HostName, Loss)],
+    ) -> impl Future<Output = Result<(), SinkError>> + Send {
+        let _ = (committed, lost);
+        ready(Ok(()))
+    }
+
+    /// [`Ledger::InStore`]: removes the entries that no call touched since `untouched_since`, but those of the boots in
+    /// `named`, which a host still names in its status. Gives how many.
+    fn forget(
+        &mut self,
+        untouched_since: Timestamp,
+        named: &[(HostName, BootId)],
+    ) -> impl Future<Output = Result<u64, SinkError>> + Send {
+        let _ = (untouched_since, named);
+        ready(Ok(0))
+    }
+
+    /// [`Ledger::Beside`]: for each record of a batch that may have been sent before, whether all its rows are in the
+    /// store; `true` for a record without rows. [`Batch::written_at`] must be that of the attempt.
+    fn look_up(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<bool>, SinkError>> + Send {
+        ready(Ok(vec![false; batch.records.len()]))
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Places in [`Batch::records`], in order, of the records that the store had already: none of their rows were
+    /// written.
+    pub known: Vec<usize>,
+}
+
+/// What a retention job took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Whole partitions.
+    pub partitions: u64,
+    /// Single rows.
+    pub rows: u64,
 }
 
 /// What the tier shall do about a failure. `source` is the store's own error, printed with its whole chain.

@@ -68,7 +68,7 @@ impl<S: Sink> Writer<S> {
         loop {
             match tokio::time::timeout(CHECK_EVERY, work.recv()).await {
                 Ok(Some(work)) => {
-                    for host in &work.hosts {
+                    for host in work.hosts {
                         self.host(host).await?;
                     }
                     if !work.batch.records.is_empty() {
@@ -94,10 +94,10 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    async fn host(&mut self, host: &HostRow) -> Result<(), Fatal> {
+    async fn host(&mut self, host: HostRow) -> Result<(), Fatal> {
         let mut trouble = Trouble::new(self.backoff);
         loop {
-            match self.sink.upsert_host(host).await {
+            match self.sink.upsert_hosts(std::slice::from_ref(&host)).await {
                 Ok(()) => {
                     self.metrics.host_written();
                     return self.well(&trouble);
@@ -118,7 +118,12 @@ impl<S: Sink> Writer<S> {
     /// stands alone: rows that are good are written, at the cost of some transactions more.
     async fn batch(&mut self, batch: Batch) -> Result<(), Fatal> {
         // A stack, so that the order of receipt is kept.
-        let mut parts = vec![batch];
+        let mut parts = vec![Batch {
+            // Attempts of one batch go by one name, and so do not its halves.
+            token: uuid::Uuid::new_v4().to_string(),
+            written_at: SystemTime::now().into(),
+            ..batch
+        }];
         while let Some(part) = parts.pop() {
             if part.row_count() == 0 {
                 continue;
@@ -127,7 +132,7 @@ impl<S: Sink> Writer<S> {
             loop {
                 let began = Instant::now();
                 match self.sink.write(&part).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
                         self.metrics.written(&part);
                         self.well(&trouble)?;
@@ -244,18 +249,20 @@ fn chain(doing: &str, source: &(dyn Error + 'static)) -> String {
 /// A store that has no transaction over two tables may have written one of them when it refused the other. That
 /// table's rows stay together and in their order, so that the store can recognize them.
 fn halves(batch: Batch) -> Result<(Batch, Batch), Record> {
+    let written_at = batch.written_at;
+    let part = |records| Batch { token: uuid::Uuid::new_v4().to_string(), written_at, records };
     let mut records: Vec<Record> = batch.records.into_iter().filter(|record| record.row_count() > 0).collect();
     if let Some(table) = records.first().map(|record| std::mem::discriminant(&record.rows)) {
         let (first, second): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| std::mem::discriminant(&record.rows) == table);
         if !second.is_empty() {
-            return Ok((Batch { records: first }, Batch { records: second }));
+            return Ok((part(first), part(second)));
         }
         records = first;
     }
     if records.len() > 1 {
         let second = records.split_off(records.len() / 2);
-        return Ok((Batch { records }, Batch { records: second }));
+        return Ok((part(records), part(second)));
     }
     let Some(Record { origin, rows }) = records.pop() else {
         // Nothing is refused by nobody; two empty halves end the matter.
@@ -272,7 +279,7 @@ fn halves(batch: Batch) -> Result<(Batch, Batch), Record> {
         }
         rows => return Err(Record { origin, rows }),
     };
-    let half = |rows| Batch { records: vec![Record { origin: origin.clone(), rows }] };
+    let half = |rows| part(vec![Record { origin: origin.clone(), rows }]);
     Ok((half(first), half(second)))
 }
 
@@ -349,14 +356,15 @@ mod tests {
 
     #[test]
     fn tables_are_parted_first_and_keep_their_rows_and_order() {
-        let batch = Batch { records: vec![metrics(&[1.0]), alert(), metrics(&[2.0, 3.0]), metrics(&[]), alert()] };
-        let Ok((first, second)) = halves(batch) else { panic!("it has two tables") };
+        let batch = |records| Batch { records, ..Batch::default() };
+        let all = batch(vec![metrics(&[1.0]), alert(), metrics(&[2.0, 3.0]), metrics(&[]), alert()]);
+        let Ok((first, second)) = halves(all) else { panic!("it has two tables") };
         assert_eq!(first.records, [metrics(&[1.0]), metrics(&[2.0, 3.0])]);
         assert_eq!(second.records, [alert(), alert()]);
         let Ok((first, second)) = halves(first) else { panic!("it has two records") };
         assert_eq!((first.records, &second.records[..]), (vec![metrics(&[1.0])], &[metrics(&[2.0, 3.0])][..]));
         let Ok((first, second)) = halves(second) else { panic!("it has two rows") };
         assert_eq!((first.records, second.records), (vec![metrics(&[2.0])], vec![metrics(&[3.0])]));
-        assert_eq!(halves(Batch { records: vec![alert()] }), Err(alert()));
+        assert_eq!(halves(batch(vec![alert()])), Err(alert()));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use daemon::shutdown::{self, Trigger};
 use exporter::rows::{Batch, HostRow};
-use exporter::sink::{Sink, SinkError};
+use exporter::sink::{Ledger, Sink, SinkError, Written};
 use exporter::{Backoff, RunError, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,6 +67,8 @@ impl Memory {
 }
 
 impl Sink for Memory {
+    const LEDGER: Ledger = Ledger::InStore;
+
     fn name(&self) -> &'static str {
         "memory"
     }
@@ -80,7 +82,7 @@ impl Sink for Memory {
         self.mood().map(drop)
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+    async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         self.0.lock().unwrap().writes += 1;
         let mood = self.mood()?;
         let values: Vec<f64> = batch.metrics().map(|row| row.metric_value).collect();
@@ -90,12 +92,12 @@ impl Sink for Memory {
             return Err(SinkError::Poison { doing: "writing to memory".to_owned(), source: "a bad taste".into() });
         }
         self.0.lock().unwrap().values.extend(values);
-        Ok(())
+        Ok(Written::default())
     }
 
-    async fn upsert_host(&mut self, host: &HostRow) -> Result<(), SinkError> {
+    async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {
         self.mood()?;
-        self.0.lock().unwrap().hosts.push(host.clone());
+        self.0.lock().unwrap().hosts.extend_from_slice(hosts);
         Ok(())
     }
 }

@@ -43,6 +43,19 @@ impl Ranges {
         self.0.splice(start..stop.max(start), [(from, to)]);
     }
 
+    /// Takes out all numbers from `from` to `to`, both included.
+    pub fn remove_range(&mut self, from: u64, to: u64) {
+        if to < from {
+            return;
+        }
+        let start = self.0.partition_point(|&(_, end)| end < from);
+        let stop = self.0.partition_point(|&(begin, _)| begin <= to).max(start);
+        let cut = &self.0[start..stop];
+        let before = cut.first().filter(|&&(begin, _)| begin < from).map(|&(begin, _)| (begin, from - 1));
+        let after = cut.last().filter(|&&(_, end)| end > to).map(|&(_, end)| (to + 1, end));
+        self.0.splice(start..stop, before.into_iter().chain(after));
+    }
+
     /// Whether the number is in the set.
     pub fn contains(&self, seq: u64) -> bool {
         let at = self.0.partition_point(|&(_, end)| end < seq);
@@ -111,8 +124,13 @@ mod tests {
             for _ in 0..12 {
                 let from = next(30);
                 let to = from + next(6);
-                ranges.insert_range(from, to);
-                set.extend(from..=to);
+                if next(3) == 0 {
+                    ranges.remove_range(from, to);
+                    set.retain(|seq| !(from..=to).contains(seq));
+                } else {
+                    ranges.insert_range(from, to);
+                    set.extend(from..=to);
+                }
             }
             assert_eq!(ranges.count(), set.len() as u64);
             assert!((0..40).all(|seq| ranges.contains(seq) == set.contains(&seq)));

@@ -31,7 +31,7 @@ async fn open(server: &Server, database: &str) -> ClickHouse {
 
 /// The text of an error with its causes, after checking what it asks for.
 #[track_caller]
-fn expect(result: Result<(), SinkError>, asked: &str) -> String {
+fn expect<T: std::fmt::Debug>(result: Result<T, SinkError>, asked: &str) -> String {
     match (result, asked) {
         (Err(SinkError::Retry { doing, source }), "retry")
         | (Err(SinkError::Poison { doing, source }), "poison")

@@ -61,7 +61,7 @@ fn record(kind: Kind, rows: Rows) -> Record {
 pub fn batch(lines: Vec<LogRow>, alerts: Vec<AlertRow>) -> Batch {
     let mut records = vec![record(Kind::Logs, Rows::Logs(lines))];
     records.extend(alerts.into_iter().map(|alert| record(Kind::Alerts, Rows::Alert(Box::new(alert)))));
-    Batch { records }
+    Batch { records, ..Batch::default() }
 }
 
 pub fn lines(rows: impl IntoIterator<Item = LogRow>) -> Batch {
