@@ -441,7 +441,8 @@ impl Driver {
         if filters.is_empty() {
             return;
         }
-        let asked = filters.iter().map(|filter| SubscribeFilter::new(filter.as_str(), QoS::AtLeastOnce));
+        let qos = if self.options.receive_at_most_once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let asked = filters.iter().map(|filter| SubscribeFilter::new(filter.as_str(), qos));
         match connection.client.try_subscribe_many_tracked(asked) {
             Ok(notice) => connection.subscriptions.push(Box::pin(subscribed(filters, notice))),
             Err(fault) => error!(%fault, "BUG: a checked subscription was not taken by the MQTT library"),

@@ -27,6 +27,9 @@ pub struct Options {
     pub session_expiry: Duration,
     /// How many received messages may be without PUBACK before the broker stops sending, at least 1.
     pub receive_maximum: u16,
+    /// Asks for messages at QoS 0 instead of 1: for looking on, and for reading more retained messages than a broker keeps
+    /// waiting for one client (mosquitto drops what goes beyond 1,000 unacknowledged ones of QoS 1).
+    pub receive_at_most_once: bool,
     /// How many publishes may be without PUBACK, at least 1. The library below reserves memory for each that is
     /// possible: 65,535 of them cost 20 MiB.
     pub max_in_flight: u16,
@@ -53,6 +56,7 @@ impl Options {
             clean_start: true,
             session_expiry: Duration::ZERO,
             receive_maximum: 64,
+            receive_at_most_once: false,
             max_in_flight: 16,
             max_incoming_packet: 1 << 20,
             will: None,

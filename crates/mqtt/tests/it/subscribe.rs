@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use mqtt::{Event, Options};
+use mqtt::{Event, Message, Options};
 use test_servers::Mosquitto;
 
 use super::support::{Peer, message, options};
@@ -137,4 +137,19 @@ async fn a_consumer_that_pauses_loses_nothing() {
     }
     assert_eq!(zeros, 400);
     assert_eq!(ones, (0..200).map(|id| id.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn retained_messages_beyond_what_a_broker_keeps_waiting_come_at_qos_0() {
+    let broker = Mosquitto::start("max_queued_messages 5\nmax_inflight_messages 5");
+    let mut writer = Peer::connect(options(&broker.url(), "writer")).await;
+    for id in 0..60 {
+        writer.publish(id, Message { retain: true, ..message(&format!("state/{id}"), "x") }).await;
+    }
+    let mut reader_options = options(&broker.url(), "reader");
+    reader_options.receive_at_most_once = true;
+    let mut reader = Peer::subscribe(reader_options, "state/+").await;
+    for _ in 0..60 {
+        assert_eq!(reader.payload().await.0, "x");
+    }
 }
