@@ -47,11 +47,11 @@ async fn metrics(transaction: &Transaction<'_>, rows: impl Iterator<Item = &Metr
     let mut writer = std::pin::pin!(BinaryCopyInWriter::new(copy, &METRIC_TYPES));
     for row in rows {
         let values: [&(dyn ToSql + Sync); 6] = [
-            &row.job_id,
-            &row.stage,
+            &&*row.job_id,
+            &&*row.stage,
             &row.metric_name,
             &row.metric_value,
-            &row.metadata.as_ref().map(Json),
+            &row.metadata.as_ref().map(|object| Json(object.parse())),
             &system_time(row.recorded_at),
         ];
         writer.as_mut().write(&values).await?;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use exporter::rows::{AlertRow, Batch, HostRow, MetricRow, Origin, Record, Rows};
+use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, MetricRow, Origin, Record, Rows};
 use exporter::sink::{Sink, SinkError};
 use serde_json::{Map, Value, json};
 use test_servers::Postgres as Server;
@@ -48,8 +48,8 @@ fn now() -> Timestamp {
 
 fn row(metric_name: &str, recorded_at: Timestamp) -> MetricRow {
     MetricRow {
-        job_id: "host:web-01".to_owned(),
-        stage: "cpu".to_owned(),
+        job_id: "host:web-01".into(),
+        stage: "cpu".into(),
         metric_name: metric_name.to_owned(),
         metric_value: 12.5,
         metadata: None,
@@ -102,7 +102,7 @@ async fn rows_arrive_as_they_were_sent() {
     let mut f = Fixture::open().await;
     let time: Timestamp = now();
     let mut sent = row("cpu_percent", time);
-    sent.metadata = Some(object(json!({"host": "web-01", "quote": "\" \\ ü 🦀"})));
+    sent.metadata = Some(JsonObject::from(&object(json!({"host": "web-01", "quote": "\" \\ ü 🦀"}))));
     let batch = Batch {
         records: vec![
             record(Kind::Metrics, Rows::Metrics(vec![sent, row("load1", time)])),
@@ -247,9 +247,9 @@ async fn a_partition_of_another_span_is_respected() {
 async fn a_refused_row_is_poison_and_nothing_of_its_batch_stays() {
     let mut f = Fixture::open().await;
     let mut long = row("ok", now());
-    long.job_id = "x".repeat(101);
+    long.job_id = "x".repeat(101).into();
     let mut nul = row("ok", now());
-    nul.metadata = Some(object(json!({"text": "a\0b"})));
+    nul.metadata = Some(JsonObject::from(&object(json!({"text": "a\0b"}))));
     for bad in [long, nul] {
         let error = f.sink.write(&metrics(vec![row("ok", now()), bad])).await.unwrap_err();
         assert!(matches!(error, SinkError::Poison { .. }), "{}", chain(&error));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use exporter::rows::{AlertRow, Batch, HostRow, LogRow, MetricRow};
+use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow};
 use exporter::sink::SinkError;
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::{Map, Value};
@@ -119,13 +119,12 @@ fn metrics<'a>(connection: &Connection, rows: impl Iterator<Item = &'a MetricRow
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for row in rows {
-        let metadata = row.metadata.as_ref().map(json);
         insert.execute(params![
-            row.job_id,
-            row.stage,
+            &*row.job_id,
+            &*row.stage,
             row.metric_name,
             row.metric_value,
-            metadata,
+            row.metadata.as_ref().map(JsonObject::as_str),
             time(row.recorded_at)
         ])?;
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use exporter::rows::{AlertRow, Batch, HostRow, LogRow, MetricRow, Origin, Record, Rows};
+use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow, Origin, Record, Rows};
 use exporter::sink::{Sink, SinkError};
 use rusqlite::{Connection, types::Value as Sql};
 use rustix::process::Signal;
@@ -65,8 +65,8 @@ fn now() -> Timestamp {
 
 fn row(metric_name: &str, recorded_at: Timestamp) -> MetricRow {
     MetricRow {
-        job_id: "host:web-01".to_owned(),
-        stage: "cpu".to_owned(),
+        job_id: "host:web-01".into(),
+        stage: "cpu".into(),
         metric_name: metric_name.to_owned(),
         metric_value: 12.5,
         metadata: None,
@@ -97,7 +97,7 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
     let mut f = Fixture::open().await;
     let time: Timestamp = "2026-11-21T22:30:10.123Z".parse().unwrap();
     let mut gauge = row("cpu_percent", time);
-    gauge.metadata = Some(object(json!({"host": "web-01", "quote": "\" ü 🦀"})));
+    gauge.metadata = Some(JsonObject::from(&object(json!({"host": "web-01", "quote": "\" ü 🦀"}))));
     let log = LogRow {
         timestamp: time,
         level: "FATAL",
@@ -176,7 +176,7 @@ async fn times_far_away_are_kept() {
 async fn a_refused_row_is_poison_and_nothing_of_its_batch_stays() {
     let mut f = Fixture::open().await;
     let mut long = row("long", now());
-    long.job_id = "x".repeat(101);
+    long.job_id = "x".repeat(101).into();
     let mut nan = row("nan", now());
     // SQLite stores NaN as NULL, which the column refuses.
     nan.metric_value = f64::NAN;

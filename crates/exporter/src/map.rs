@@ -2,15 +2,16 @@
 //!
 //! A row that no store would take is refused alone; the other rows of its message are written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 use wire::messages::{
-    AlertState, AlertTransition, HostState, Logs, Metrics, Pipeline, PipelineRecord, Process, Status,
+    AlertState, AlertTransition, HostState, Logs, Metrics, Pipeline, PipelineRecord, Process, Status, check_row,
 };
 use wire::{Head, HostName, LabelSet, Stage, Timestamp, Value};
 
-use crate::rows::{AlertRow, HostRow, LogRow, MetricRow};
+use crate::rows::{AlertRow, HostRow, JsonObject, LogRow, MetricRow};
 
 /// What decides which rows a message makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,13 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self { every: Duration::from_secs(60), processes: false, retention: Duration::from_secs(90 * 86_400) }
+    }
+}
+
+impl Rules {
+    /// Whether a row of this time belongs to no day that is kept, so that it says its time in its metadata.
+    fn is_marked(&self, time: Timestamp, now: Timestamp) -> bool {
+        time < now.minus(self.retention) || time > now.plus(AHEAD)
     }
 }
 
@@ -83,41 +91,94 @@ pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Map
         mapped.refused.push(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default() });
         return mapped;
     }
-    let job_id = format!("host:{}", head.host);
-    let mut add = |stage: Stage, metric_name: &str, value: Value, metadata: Map<String, Json>| {
-        let record = PipelineRecord {
-            job_id: job_id.clone(),
-            stage: stage.as_str().to_owned(),
-            metric_name: metric_name.to_owned(),
-            metric_value: value,
-            metadata: Some(metadata),
-            recorded_at: None,
-        };
-        mapped.add(record, &head.host, head.time, rules, now);
+    let job_id: Arc<str> = format!("host:{}", head.host).into();
+    let recorded_at = head.time.max(Timestamp::from_millis(FIRST));
+    let original_time = rules.is_marked(head.time, now).then(|| head.time.to_string());
+    let metadata = |own: &LabelSet| own_metadata(&head.host, &body.labels, own, original_time.as_deref());
+    // Most gauges have no labels of their own.
+    let plain = metadata(&LabelSet::default());
+    let sample = |metric_name: &str, own: &LabelSet, value: Value| -> Result<MetricRow, Box<PipelineRecord>> {
+        let stage = Stage::of(metric_name).as_str();
+        let object = if own.is_empty() { plain.clone() } else { metadata(own) };
+        match object {
+            Some(object) if check_row(&job_id, stage, metric_name, value).is_ok() => Ok(MetricRow {
+                job_id: job_id.clone(),
+                stage: stage.into(),
+                metric_name: metric_name.to_owned(),
+                metric_value: value.0,
+                metadata: Some(object),
+                recorded_at,
+            }),
+            // It is refused with all that belongs to it.
+            _ => Err(Box::new(PipelineRecord {
+                job_id: job_id.to_string(),
+                stage: stage.to_owned(),
+                metric_name: metric_name.to_owned(),
+                metric_value: value,
+                metadata: Some(merged(&body.labels, own)),
+                recorded_at: None,
+            })),
+        }
     };
-    let with = |labels: &LabelSet| -> Map<String, Json> {
-        body.labels.iter().chain(labels.iter()).map(|(name, value)| (name.to_owned(), Json::from(value))).collect()
-    };
-    for gauge in &body.gauges {
-        add(Stage::of(&gauge.name), &gauge.name, gauge.value, with(&gauge.labels));
-    }
-    for family in &body.families {
-        for sample in &family.samples {
-            add(Stage::of(&family.name), &family.name, sample.value, with(&sample.labels));
+    let gauges = body.gauges.iter().map(|gauge| sample(&gauge.name, &gauge.labels, gauge.value));
+    let samples = body
+        .families
+        .iter()
+        .flat_map(|family| family.samples.iter().map(|one| sample(&family.name, &one.labels, one.value)));
+    mapped.rows.reserve(body.gauges.len());
+    for row in gauges.chain(samples) {
+        match row {
+            Ok(row) => mapped.rows.push(row),
+            Err(record) => mapped.add(*record, &head.host, head.time, rules, now),
         }
     }
     if rules.processes {
         for Process { pid, name, cpu_percent, memory_percent, .. } in &body.processes {
             for (metric_name, value) in [("cpu_percent", Some(*cpu_percent)), ("memory_percent", *memory_percent)] {
                 let Some(value) = value else { continue };
-                let mut metadata = with(&LabelSet::default());
+                let mut metadata = merged(&body.labels, &LabelSet::default());
                 metadata.insert("pid".to_owned(), Json::from(*pid));
                 metadata.insert("name".to_owned(), Json::from(name.as_str()));
-                add(Stage::Process, metric_name, value, metadata);
+                let record = PipelineRecord {
+                    job_id: job_id.to_string(),
+                    stage: Stage::Process.as_str().to_owned(),
+                    metric_name: metric_name.to_owned(),
+                    metric_value: value,
+                    metadata: Some(metadata),
+                    recorded_at: None,
+                };
+                mapped.add(record, &head.host, head.time, rules, now);
             }
         }
     }
     mapped
+}
+
+fn merged(shared: &LabelSet, own: &LabelSet) -> Map<String, Json> {
+    shared.iter().chain(own.iter()).map(|(name, value)| (name.to_owned(), Json::from(value))).collect()
+}
+
+/// What [`Mapped::add`] makes of labels, without a map in between; `None` if one of them can't be stored.
+fn own_metadata(host: &HostName, shared: &LabelSet, own: &LabelSet, original_time: Option<&str>) -> Option<JsonObject> {
+    let mut pairs: Vec<(&str, &str)> =
+        shared.iter().filter(|(name, _)| own.get(name).is_none()).chain(own.iter()).collect();
+    if pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        return None;
+    }
+    let mut set = |name, value| match pairs.iter_mut().find(|pair| pair.0 == name) {
+        Some(pair) => Some(std::mem::replace(&mut pair.1, value)),
+        None => {
+            pairs.push((name, value));
+            None
+        }
+    };
+    if let Some(theirs) = set("host", host.as_str()).filter(|theirs| *theirs != host.as_str()) {
+        set("exported_host", theirs);
+    }
+    if let Some(time) = original_time {
+        set("original_time", time);
+    }
+    Some(JsonObject::of_texts(pairs))
 }
 
 /// The rows that a job reported, with the host that passed them on.
@@ -144,15 +205,15 @@ impl Mapped {
             metadata.insert("exported_host".to_owned(), theirs);
         }
         let recorded_at = record.recorded_at.unwrap_or(time);
-        if recorded_at < now.minus(rules.retention) || recorded_at > now.plus(AHEAD) {
+        if rules.is_marked(recorded_at, now) {
             metadata.insert("original_time".to_owned(), Json::from(recorded_at.to_string()));
         }
         self.rows.push(MetricRow {
-            job_id: record.job_id,
-            stage: record.stage,
+            job_id: record.job_id.into(),
+            stage: record.stage.into(),
             metric_name: record.metric_name,
             metric_value: record.metric_value.0,
-            metadata: Some(metadata),
+            metadata: Some(JsonObject::from(&metadata)),
             recorded_at: recorded_at.max(Timestamp::from_millis(FIRST)),
         });
     }
@@ -316,7 +377,9 @@ mod tests {
         let rows: Vec<_> = mapped
             .rows
             .iter()
-            .map(|row| (row.stage.as_str(), row.metric_name.as_str(), row.metric_value, row.metadata.clone().unwrap()))
+            .map(|row| {
+                (&*row.stage, row.metric_name.as_str(), row.metric_value, row.metadata.as_ref().unwrap().parse())
+            })
             .collect();
         let object = |json: Json| json.as_object().cloned().unwrap();
         assert_eq!(
@@ -332,10 +395,33 @@ mod tests {
                 ),
             ]
         );
-        assert!(mapped.rows.iter().all(|row| row.job_id == "host:web-01" && row.recorded_at == now()));
+        assert!(mapped.rows.iter().all(|row| &*row.job_id == "host:web-01" && row.recorded_at == now()));
         assert_eq!(mapped.refused.len(), 1);
         assert!(mapped.refused[0].reason.contains("NaN"), "{:?}", mapped.refused);
         assert_eq!(mapped.refused[0].row["metric_name"], "swap_percent");
+    }
+
+    #[test]
+    fn metadata_without_a_map_is_as_with_one() {
+        let old = "2026-01-01T00:00:00.000Z";
+        for at in [now(), time(old)] {
+            let mut message = sample();
+            let labels = json!({"mountpoint": "\"/ü\"", "cluster": "mine", "host": "theirs", "exported_host": "x",
+                                "original_time": "y"});
+            message.gauges.truncate(1);
+            message.gauges[0].labels = body(labels.clone());
+            message.families.clear();
+            let row = metrics(&head(at), message, &Rules::default(), now()).rows.remove(0);
+            let records: Pipeline = body(json!({"records": [
+                {"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 1, "metadata": labels}]}));
+            let expected = pipeline(&head(at), records, &Rules::default(), now()).rows.remove(0);
+            assert_eq!(row.metadata.unwrap().parse(), expected.metadata.unwrap().parse());
+        }
+        let mut message = sample();
+        message.gauges[1].labels = body(json!({"mountpoint": "\0"}));
+        let mapped = metrics(&head(now()), message, &Rules::default(), now());
+        assert!(mapped.refused[0].reason.contains("U+0000"), "{:?}", mapped.refused);
+        assert_eq!(mapped.refused[0].row["metadata"]["mountpoint"], "\0");
     }
 
     #[test]
@@ -360,7 +446,7 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].metric_name.as_str(), rows[0].metric_value), ("cpu_percent", 99.0));
         assert_eq!((rows[1].metric_name.as_str(), rows[1].metric_value), ("memory_percent", 1.5));
-        let metadata = rows[0].metadata.clone().unwrap();
+        let metadata = rows[0].metadata.as_ref().unwrap().parse();
         assert_eq!(Json::from(metadata), json!({"cluster": "eu-1", "host": "web-01", "pid": 42, "name": "busy"}));
     }
 
@@ -390,7 +476,10 @@ mod tests {
         let mapped = pipeline(&head(now()), records, &Rules::default(), now());
         assert_eq!(mapped.rows.len(), 3);
         assert_eq!(mapped.rows[2].recorded_at, time("2026-11-21T20:00:00Z"));
-        assert_eq!(Json::from(mapped.rows[2].metadata.clone()), json!({"host": "web-01", "model": "v2"}));
+        assert_eq!(
+            Json::from(mapped.rows[2].metadata.as_ref().unwrap().parse()),
+            json!({"host": "web-01", "model": "v2"})
+        );
         let reasons: Vec<_> = mapped.refused.iter().map(|refusal| refusal.reason.as_str()).collect();
         for (reason, part) in
             reasons.iter().zip(["job_id has 101", "stage has 51", "metric_name has 101", "empty", "inf", "U+0000"])
@@ -408,7 +497,7 @@ mod tests {
                 json!({"records": [{"job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 1, "recorded_at": at.to_string()}]}),
             );
             let row = pipeline(&head(now()), records, &rules, now()).rows.remove(0);
-            (row.metadata.unwrap().get("original_time").cloned(), row.recorded_at)
+            (row.metadata.unwrap().parse().get("original_time").cloned(), row.recorded_at)
         };
         for inside in [now(), now().minus(30 * DAY), now().plus(DAY)] {
             assert_eq!(marked(inside), (None, inside));

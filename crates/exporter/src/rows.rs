@@ -5,22 +5,64 @@
 
 use delivery::Identity;
 use delivery::ledger::MOST_SEQ;
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use wire::{BootId, HostName, Kind, Timestamp};
+
+/// The text of a JSON object without U+0000, made once for all rows that have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonObject(Arc<str>);
+
+impl JsonObject {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The object.
+    pub fn parse(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// From pairs of texts; no name may come twice.
+    pub fn of_texts<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = Vec::with_capacity(128);
+        let mut separator = b'{';
+        for (name, value) in pairs {
+            text.push(separator);
+            // Writing a text into memory doesn't fail.
+            let _ = serde_json::to_writer(&mut text, name);
+            text.push(b':');
+            let _ = serde_json::to_writer(&mut text, value);
+            separator = b',';
+        }
+        text.extend_from_slice(if separator == b'{' { b"{}" } else { b"}" });
+        Self(String::from_utf8(text).unwrap_or_default().into())
+    }
+}
+
+impl From<&Map<String, Value>> for JsonObject {
+    fn from(map: &Map<String, Value>) -> Self {
+        // A map of JSON values always has a text.
+        Self(serde_json::to_string(map).unwrap_or_default().into())
+    }
+}
 
 /// A row of `recap_system_metrics`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricRow {
-    /// At most 100 characters; `host:<host>` for a host's own gauges.
-    pub job_id: String,
+    /// At most 100 characters; `host:<host>` for a host's own gauges, which share it.
+    pub job_id: Arc<str>,
     /// At most 50 characters.
-    pub stage: String,
+    pub stage: Cow<'static, str>,
     /// At most 100 characters.
     pub metric_name: String,
     /// Finite.
     pub metric_value: f64,
-    /// JSON object; `None` is SQL NULL.
-    pub metadata: Option<Map<String, Value>>,
+    /// `None` is SQL NULL.
+    pub metadata: Option<JsonObject>,
     /// When it was measured.
     pub recorded_at: Timestamp,
 }

@@ -11,7 +11,7 @@ use wire::Topic;
 use crate::dead::{DeadLetter, DeadLetters, Reason};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::rows::{AlertRow, Batch, HostRow, LogRow, MetricRow, Record, Rows};
+use crate::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow, Record, Rows};
 use crate::sink::{Sink, SinkError};
 
 /// Pauses between attempts: from the first, doubling to the longest, each shortened by up to a half at random.
@@ -286,8 +286,8 @@ fn halves(batch: Batch) -> Result<(Batch, Batch), Record> {
 /// The row as JSON, for the dead letters.
 fn row_json(rows: &Rows) -> serde_json::Value {
     let metric = |row: &MetricRow| {
-        json!({"job_id": row.job_id, "stage": row.stage, "metric_name": row.metric_name,
-               "metric_value": row.metric_value, "metadata": row.metadata, "recorded_at": row.recorded_at})
+        json!({"job_id": &*row.job_id, "stage": row.stage, "metric_name": row.metric_name,
+               "metric_value": row.metric_value, "metadata": row.metadata.as_ref().map(JsonObject::parse), "recorded_at": row.recorded_at})
     };
     let log = |row: &LogRow| {
         let fields: serde_json::Map<_, _> =
@@ -326,8 +326,8 @@ mod tests {
 
     fn metrics(values: &[f64]) -> Record {
         let row = |value: &f64| MetricRow {
-            job_id: "j".to_owned(),
-            stage: "s".to_owned(),
+            job_id: "j".into(),
+            stage: "s".into(),
             metric_name: "m".to_owned(),
             metric_value: *value,
             metadata: None,

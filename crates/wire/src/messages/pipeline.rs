@@ -79,12 +79,7 @@ pub enum RecordFault {
 impl PipelineRecord {
     /// Whether every store takes it: the agent asks before it accepts, the exporter again before it writes.
     pub fn check(&self) -> Result<(), RecordFault> {
-        check_text("job_id", &self.job_id, JOB_ID_LIMIT)?;
-        check_text("stage", &self.stage, STAGE_LIMIT)?;
-        check_text("metric_name", &self.metric_name, METRIC_NAME_LIMIT)?;
-        if !self.metric_value.0.is_finite() {
-            return Err(RecordFault::NotFinite { value: self.metric_value.0 });
-        }
+        check_row(&self.job_id, &self.stage, &self.metric_name, self.metric_value)?;
         match &self.metadata {
             Some(metadata) if metadata.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) => {
                 Err(RecordFault::Nul { field: "metadata" })
@@ -92,6 +87,17 @@ impl PipelineRecord {
             _ => Ok(()),
         }
     }
+}
+
+/// The same for a row that is not a record yet, but for its metadata.
+pub fn check_row(job_id: &str, stage: &str, metric_name: &str, metric_value: Value) -> Result<(), RecordFault> {
+    check_text("job_id", job_id, JOB_ID_LIMIT)?;
+    check_text("stage", stage, STAGE_LIMIT)?;
+    check_text("metric_name", metric_name, METRIC_NAME_LIMIT)?;
+    if !metric_value.0.is_finite() {
+        return Err(RecordFault::NotFinite { value: metric_value.0 });
+    }
+    Ok(())
 }
 
 fn check_text(field: &'static str, text: &str, limit: usize) -> Result<(), RecordFault> {
