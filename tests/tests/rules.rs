@@ -11,6 +11,7 @@ use std::{env, fs};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-wire", &[]),
     ("utilizer-delivery", &["utilizer-wire"]),
+    ("utilizer-spool", &[]),
     ("utilizer-mqtt", &[]),
     ("utilizer-daemon", &["utilizer-mqtt"]),
     ("utilizer-exporter", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-mqtt"]),

@@ -1,0 +1,60 @@
+//! A disk without room.
+
+use super::Sequence;
+use super::shim::Shim;
+use crate::{AppendError, Log, Options};
+
+const OPTIONS: Options = Options { segment_bytes: 1000, reserve_bytes: 600, max_record: 1000 };
+
+#[test]
+fn a_full_disk_refuses_records_and_lets_them_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = Shim::disk(u64::MAX, 20_000);
+    let (mut log, _) = Log::open_on(dir.path(), OPTIONS, &disk).unwrap();
+    let mut random = Sequence(1);
+    for round in 0..50u8 {
+        let refused = loop {
+            if let Err(error) = log.append(b"head", &vec![round; random.below(300) as usize]) {
+                break error;
+            }
+        };
+        assert!(matches!(refused, AppendError::NoSpace(_)), "{refused}");
+        let next = log.next();
+        assert!(matches!(log.append(b"", &[0; 900]), Err(AppendError::NoSpace(_))), "still full");
+        assert_eq!(log.next(), next, "a refused record has no number");
+
+        let state = vec![round; 300];
+        log.write_state("s", &state).unwrap();
+        assert_eq!(Log::read_state(dir.path(), "s").unwrap(), Some(state));
+        log.sync().unwrap();
+        let oldest = log.drop_oldest().unwrap().unwrap();
+        assert_eq!(log.first(), oldest.to + 1);
+        log.trim(oldest.to + 3).unwrap();
+        assert!(log.append(b"", b"there is room again").is_ok(), "round {round}");
+    }
+    let (first, next) = (log.first(), log.next());
+    drop(log);
+    let (log, recovered) = Log::open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((log.first(), log.next(), recovered.torn_bytes), (first, next, 0));
+    let mut reader = log.reader();
+    let mut buffer = Vec::new();
+    assert!((first..next).all(|index| reader.read(index, &mut buffer).unwrap().is_some()));
+}
+
+#[test]
+fn a_log_opens_on_a_disk_that_is_full_to_the_last_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, shim) = Shim::disk(u64::MAX, u64::MAX);
+    let (mut log, _) = Log::open_on(dir.path(), OPTIONS, &disk).unwrap();
+    for _ in 0..40 {
+        log.append(b"", &[7; 200]).unwrap();
+    }
+    drop(log);
+    shim.set_room(shim.used());
+    let (mut log, _) = Log::open_on(dir.path(), OPTIONS, &disk).unwrap();
+    assert!(matches!(log.append(b"", &[0; 300]), Err(AppendError::NoSpace(_))));
+    // Even the last segment goes: the reserve has room for the one that replaces it.
+    log.trim(u64::MAX).unwrap();
+    assert_eq!((log.first(), log.segments(), log.bytes()), (40, 1, 32));
+    log.append(b"", &[0; 300]).unwrap();
+}
