@@ -222,7 +222,7 @@ impl Publisher {
                     link.problem = Some(reason.sentence.clone());
                 });
             }
-            Event::Acked { id } => {
+            Event::Acked { id, .. } => {
                 let record = record_of(id);
                 if let Some((kind, seq)) = record {
                     self.post.lock().acknowledged(kind, seq);
@@ -237,7 +237,7 @@ impl Publisher {
                     self.post.lock().lost(kind, seq);
                 }
             }
-            Event::Refused { id, code, reason } => {
+            Event::Refused { id, code, reason, .. } => {
                 let record = record_of(id);
                 // Once per change: a missing access rule refuses every interval's records.
                 let before = self.denied[usize::from(record.is_none())].replace(reason.clone());
@@ -321,7 +321,7 @@ impl Publisher {
                 tokio::select! {
                     _ = &mut disconnected => break,
                     event = self.events.recv() => match event {
-                        Some(Event::Acked { id }) => if let Some((kind, seq)) = record_of(id) {
+                        Some(Event::Acked { id, .. }) => if let Some((kind, seq)) = record_of(id) {
                             self.post.lock().acknowledged(kind, seq);
                         },
                         Some(_) => {}

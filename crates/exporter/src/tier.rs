@@ -319,7 +319,7 @@ impl Tier {
     fn on(&mut self, event: Event, client: &Client) -> Result<(), RunError> {
         match event {
             Event::Received { message, ack } => self.received(message, ack, client),
-            Event::Connected { session_present } => {
+            Event::Connected { session_present, .. } => {
                 tracing::info!(session_present, "connected to {}", self.identity.settings.broker.broker);
                 self.connected = true;
                 self.metrics.mqtt_connected.set(1);

@@ -11,7 +11,7 @@ use crate::driver::{Command, Driver};
 use crate::link::Template;
 use crate::{AckToken, Event, Message, Options, OptionsError};
 
-/// Filters that one client may subscribe to; it bounds the events about them.
+/// Filters that one client may subscribe to or unsubscribe from; it bounds the events about them.
 pub(crate) const MOST_FILTERS: usize = 64;
 
 /// Hands work to the task that keeps the connection. Cheap to clone.
@@ -132,6 +132,13 @@ impl Client {
     pub async fn subscribe(&self, filters: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Stopped> {
         let filters = filters.into_iter().map(Into::into).collect();
         self.commands.send(Command::Subscribe { filters }).await.map_err(|_| Stopped)
+    }
+
+    /// Wants no more messages of these topic filters, now if connected, and takes them out of a session that the broker
+    /// kept, also where an earlier process asked for them. Messages that are on their way still come. There is no event.
+    pub async fn unsubscribe(&self, filters: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Stopped> {
+        let filters = filters.into_iter().map(Into::into).collect();
+        self.commands.send(Command::Unsubscribe { filters }).await.map_err(|_| Stopped)
     }
 
     /// Acknowledges a received message. Call it once the message is safe: the broker forgets it then.

@@ -4,7 +4,7 @@
 //! publish nor an acknowledgement, can reach the next. The event loop's `poll` is never cancelled while the connection
 //! is wanted, since it may stand in the middle of a packet; it is kept pinned while other things are waited for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rumqttc::{
-    AsyncClient, ConnAck, ConnectionError, ManualAck, Outgoing, Packet, PubAck, PublishNotice, PublishNoticeError,
-    PublishResult, QoS, SubAck, SubscribeFilter, SubscribeNotice, SubscribeNoticeError, ValidatedTopicFilter,
+    AsyncClient, ConnAck, ConnectionError, EventLoop, ManualAck, Outgoing, Packet, PubAck, PubAckReason, PublishNotice,
+    PublishNoticeError, PublishResult, QoS, StateError, SubAck, SubscribeFilter, SubscribeNotice, SubscribeNoticeError,
+    UnsubscribeNotice, ValidatedTopicFilter,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -24,9 +25,11 @@ use tracing::{debug, error};
 
 use crate::backoff::{Backoff, random};
 use crate::client::{MOST_FILTERS, Shared};
-use crate::link::{MOST_ACKS, Template, fault_in, message, publish_options};
+use crate::credentials::Renewal;
+use crate::link::{MOST_ACKS, Template, fault_in, message, packet_size, publish_options};
+use crate::rival::Rivals;
 use crate::socket::Tap;
-use crate::{AckToken, Cause, Disconnect, Event, Message, Options, reason};
+use crate::{AckToken, Cause, Disconnect, Event, Limits, Message, Options, reason};
 
 /// How long a DISCONNECT may take to be written once the time to stop is over.
 const LAST_WORD: Duration = Duration::from_millis(250);
@@ -34,6 +37,8 @@ const LAST_WORD: Duration = Duration::from_millis(250);
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long the consumer may leave no room for messages where no keep-alive time says it.
 const UNSILENCED_PATIENCE: Duration = Duration::from_secs(60);
+/// The longest topic filter that MQTT can express, in bytes.
+const LONGEST_FILTER: usize = 65_535;
 /// The time to stop if the caller dropped its halves instead of asking.
 const UNASKED_STOP: Duration = Duration::from_secs(1);
 
@@ -42,6 +47,7 @@ const UNASKED_STOP: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     Publish { id: u64, message: Message },
     Subscribe { filters: Vec<String> },
+    Unsubscribe { filters: Vec<String> },
     Stop { within: Duration, done: Option<oneshot::Sender<bool>> },
 }
 
@@ -49,7 +55,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 struct Stop {
     deadline: Instant,
-    done: Option<oneshot::Sender<bool>>,
+    done: Done,
     /// Whether the library was told to disconnect.
     said: bool,
     /// Whether all that was under way was answered by then.
@@ -59,19 +65,53 @@ struct Stop {
 /// How a connection ended.
 enum End {
     /// By the caller's wish; `true`: with everything answered and a DISCONNECT written.
-    Stopped(Option<oneshot::Sender<bool>>, bool),
+    Stopped(Done, bool),
     /// By a fault.
     Broken(Disconnect),
 }
 
+/// A connection's end, and what it was.
+struct Ended {
+    end: End,
+    /// How long it stood; `None` if it did not come about.
+    stood: Option<Duration>,
+    limits: Option<Limits>,
+}
+
+/// What the caller wants of a topic filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Its messages, and this connection's broker has not been asked for them.
+    Wanted,
+    /// Its messages, and the broker was asked; whatever it said, it is not asked again on this connection.
+    Asked,
+    /// Its messages, and the broker will not refuse for ever what it refused.
+    Refused,
+    /// None of its messages, which the broker has not confirmed yet.
+    Unwanted,
+}
+
+/// Whom to tell that the client has stopped.
+type Done = Option<oneshot::Sender<bool>>;
+
 /// What is under way on one connection.
 struct Connection {
     client: AsyncClient,
+    tap: Tap,
     publishes: FuturesUnordered<Notice<(u64, Outcome)>>,
+    /// Identities and sizes of the publishes under way, in the order of their sending.
+    sent: VecDeque<(u64, usize)>,
     subscriptions: FuturesUnordered<Notice<(Vec<String>, Answer)>>,
+    unsubscriptions: FuturesUnordered<Notice<Vec<String>>>,
+    /// When to ask again for what was refused.
+    ask_again: Option<Instant>,
     /// Since the CONNACK; `None` before.
     since: Option<Instant>,
-    largest_packet: Option<u32>,
+    limits: Option<Limits>,
+    /// How long the broker may owe an answer.
+    patience: Option<Duration>,
+    /// Whether the session turned out to be in the hands of another client: all that is left is to leave.
+    rival: bool,
     /// Acknowledgements handed to the library and not yet written.
     acks_under_way: usize,
     /// A message for which there was no room among the events. Nothing more is read from the network before there is.
@@ -91,9 +131,10 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     /// Places among the events that received messages do not take, so that the others always find theirs.
     kept_free: usize,
-    /// The filters asked for, and whether the broker's session is known to hold them.
-    filters: HashMap<String, bool>,
+    filters: HashMap<String, Wish>,
     connections: u64,
+    rivals: Rivals,
+    renewal: Renewal,
 }
 
 impl Driver {
@@ -105,25 +146,42 @@ impl Driver {
         events: mpsc::Sender<Event>,
         kept_free: usize,
     ) -> Self {
-        Self { options, template, shared, commands, events, kept_free, filters: HashMap::new(), connections: 0 }
+        Self {
+            options,
+            template,
+            shared,
+            commands,
+            events,
+            kept_free,
+            filters: HashMap::new(),
+            connections: 0,
+            rivals: Rivals::default(),
+            renewal: Renewal::default(),
+        }
     }
 
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new(self.options.pauses);
         let (done, complete) = loop {
-            let (end, lasted) = self.connection().await;
-            let reason = match end {
+            if let Err(done) = self.renew().await {
+                break (done, false);
+            }
+            let ended = self.connection().await;
+            let mut reason = match ended.end {
                 End::Stopped(done, complete) => break (done, complete),
                 End::Broken(reason) => reason,
             };
+            if let (Cause::Credentials | Cause::Tls, Some(fault)) = (reason.cause, self.renewal.fault()) {
+                reason.sentence = format!("{}; and {fault}", reason.sentence);
+            }
             debug!(%reason, "MQTT connection ended");
             if reason.cause == Cause::TakenOver {
                 self.emit(Event::Disconnected { reason, retry_in: None });
                 break (None, false);
             }
-            let pause = backoff.pause(lasted, random());
+            let pause = self.next_pause(&mut backoff, reason.cause, ended.stood, ended.limits);
             self.emit(Event::Disconnected { reason, retry_in: Some(pause) });
-            if let Some(done) = self.pause(Instant::now() + pause).await {
+            if let Err(done) = self.rest(Instant::now() + pause).await {
                 break (done, false);
             }
         };
@@ -139,45 +197,77 @@ impl Driver {
         }
     }
 
+    /// How long to wait after a connection that stood for `stood`, or did not come about.
+    fn next_pause(
+        &mut self,
+        backoff: &mut Backoff,
+        cause: Cause,
+        stood: Option<Duration>,
+        limits: Option<Limits>,
+    ) -> Duration {
+        let Options { pauses, keep_alive, session_expiry, .. } = &self.options;
+        let unwelcome = matches!(cause, Cause::Busy | Cause::Moved);
+        let usual = backoff.pause(stood.unwrap_or_default(), unwelcome, random());
+        // What the broker does with a connection of ours whose end it did not see.
+        let silence = limits.map_or(*keep_alive, |limits| limits.keep_alive).mul_f64(1.5);
+        let expiry = limits.map_or(*session_expiry, |limits| limits.session_expiry);
+        let away = self.rivals.ended(cause, stood, pauses.most * 2, silence, expiry);
+        let least = if cause == Cause::Rival { pauses.rival } else { away.unwrap_or_default() };
+        // At random, so that two who suspect each other do not both stay away at once.
+        usual.max(least.mul_f64(1.0 + random() / 4.0))
+    }
+
+    /// Reads password and certificates anew. `Err`: the caller wants to stop.
+    async fn renew(&mut self) -> Result<(), Done> {
+        let Some(source) = self.options.source.clone() else { return Ok(()) };
+        let read = self.renewal.read(source, self.options.connect_timeout);
+        let (reading, result) = self.serving(read).await?;
+        self.renewal.keep(reading);
+        if let Some((options, template)) = self.renewal.take_up(result, &self.options) {
+            (self.options, self.template) = (options, template);
+        }
+        Ok(())
+    }
+
     /// Waits for the next attempt and for the consumer to have read everything, so that the events of one connection
-    /// after the other can't pile up. Returns early, with whom to tell, if the caller wants to stop.
-    async fn pause(&mut self, until: Instant) -> Option<Option<oneshot::Sender<bool>>> {
+    /// after the other can't pile up. `Err`: the caller wants to stop.
+    async fn rest(&mut self, until: Instant) -> Result<(), Done> {
         let events = self.events.clone();
-        let mut wait = pin!(async move {
+        self.serving(async move {
             sleep_until(until).await;
             // An error means that nobody reads any more, which the next connection notices.
             let _ = events.reserve_many(events.max_capacity()).await;
-        });
+        })
+        .await
+    }
+
+    /// Answers the caller while there is no connection. `Err`, with whom to tell, if it wants to stop.
+    async fn serving<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Done> {
+        let mut wait = pin!(wait);
         loop {
             tokio::select! {
-                () = &mut wait => return None,
+                value = &mut wait => return Ok(value),
                 command = self.commands.recv() => match command {
-                    None => return Some(None),
-                    Some(Command::Stop { done, .. }) => return Some(done),
+                    None => return Err(None),
+                    Some(Command::Stop { done, .. }) => return Err(done),
                     Some(Command::Publish { id, .. }) => self.emit(Event::Lost { id }),
                     Some(Command::Subscribe { filters }) => {
                         self.want(filters);
+                    }
+                    Some(Command::Unsubscribe { filters }) => {
+                        self.unwant(filters);
                     }
                 },
             }
         }
     }
 
-    /// Connects and stays until it ends. Returns also how long the connection stood.
-    async fn connection(&mut self) -> (End, Duration) {
+    /// Connects and stays until it ends.
+    async fn connection(&mut self) -> Ended {
         self.connections += 1;
         self.shared.acks.begin(self.connections);
-        let (client, mut event_loop, tap) = self.template.build();
-        let mut connection = Connection {
-            client,
-            publishes: FuturesUnordered::new(),
-            subscriptions: FuturesUnordered::new(),
-            since: None,
-            largest_packet: None,
-            acks_under_way: 0,
-            held: None,
-            stop: None,
-        };
+        let (client, mut event_loop, tap) = self.template.build(self.rivals.checking());
+        let mut connection = Connection::new(client, tap);
         let end = loop {
             if let Some(message) = connection.held.take()
                 && let Some(end) = self.wait_for_room(&mut connection, message).await
@@ -190,33 +280,55 @@ impl Driver {
             };
             let step = match polled {
                 None => Some(connection.stopped(false)),
-                Some(Ok(event)) => {
-                    if let rumqttc::Event::Incoming(Packet::ConnAck(_)) = event {
-                        // It has said that nothing was under way, and need not be asked to save anything.
-                        event_loop.options.clear_session_store();
-                    }
-                    self.on_event(&mut connection, event)
+                Some(Ok(rumqttc::Event::Incoming(Packet::ConnAck(connack)))) => {
+                    self.on_connected(&mut connection, &mut event_loop, &connack)
                 }
+                Some(Ok(event)) => self.on_event(&mut connection, event),
                 Some(Err(_)) if connection.stop.is_some() => Some(connection.stopped(false)),
-                Some(Err(error)) => Some(End::Broken(self.reason(&error, &tap))),
+                Some(Err(error)) => Some(End::Broken(self.reason(&error, &connection.tap))),
             };
             if let Some(end) = step {
                 break end;
             }
         };
         self.shared.open.store(false, Ordering::Release);
-        let Connection { client, mut publishes, since, .. } = connection;
+        let culprit = match &end {
+            End::Broken(reason) => reason.code.and_then(|code| connection.culprit(code)),
+            End::Stopped(..) => None,
+        };
+        let Connection { client, tap, publishes, since, limits, rival, .. } = connection;
         // With both halves of the library's queue the last notices are answered or fall, so that none is waited for.
         drop(event_loop);
         drop(client);
-        while let Some((id, outcome)) = publishes.next().await {
-            self.on_outcome(id, outcome);
-        }
+        self.settle(publishes, culprit, &tap).await;
         let end = match end {
+            _ if rival => {
+                tap.closed(CLOSING).await;
+                End::Broken(reason::rival(&self.options.broker, &self.options.client_id))
+            }
             End::Stopped(done, true) => End::Stopped(done, tap.closed(CLOSING).await),
             end => end,
         };
-        (end, since.map(|since| since.elapsed()).unwrap_or_default())
+        Ended { end, stood: since.map(|since| since.elapsed()), limits }
+    }
+
+    /// Tells the outcome of what was under way when the connection ended.
+    async fn settle(
+        &self,
+        mut publishes: FuturesUnordered<Notice<(u64, Outcome)>>,
+        mut culprit: Option<(u64, u8)>,
+        tap: &Tap,
+    ) {
+        while let Some((id, outcome)) = publishes.next().await {
+            match culprit {
+                Some((refused, code)) if refused == id && outcome.is_err() => {
+                    culprit = None;
+                    let reason = format!("{}, and ended the connection over it", reason::refusal(code, None));
+                    self.emit(Event::Refused { id, code: Some(code), retry: false, reason });
+                }
+                _ => self.on_outcome(id, outcome, tap),
+            }
+        }
     }
 
     /// Serves everything else until the event loop has something; `None`: the time to stop is over.
@@ -231,15 +343,24 @@ impl Driver {
             }
             connection.stop_when_answered();
             let deadline = connection.stop.as_ref().map(|stop| stop.deadline);
+            let ask_again = connection.ask_again;
+            // Whatever is asked from now on may wait as long.
+            let silent = connection
+                .patience
+                .map(|patience| (connection.tap.silent_since().unwrap_or_else(Instant::now) + patience, patience));
             tokio::select! {
                 // The network comes last, so that what it said before is told before it says more: a subscription
                 // before its messages. The others are bounded and can't keep it from its turn.
                 biased;
                 Some((id, outcome)) = connection.publishes.next(), if !connection.publishes.is_empty() => {
-                    self.on_outcome(id, outcome);
+                    connection.answered(id);
+                    self.on_outcome(id, outcome, &connection.tap);
                 }
                 Some((filters, answer)) = connection.subscriptions.next(), if !connection.subscriptions.is_empty() => {
-                    self.on_subscribed(filters, answer);
+                    self.on_subscribed(connection, filters, answer);
+                }
+                Some(filters) = connection.unsubscriptions.next(), if !connection.unsubscriptions.is_empty() => {
+                    self.on_unsubscribed(&filters);
                 }
                 () = self.shared.acks.ready(), if connection.since.is_some() => self.send_acks(connection),
                 command = self.commands.recv(), if connection.stop.is_none() => self.on_command(connection, command),
@@ -251,6 +372,17 @@ impl Driver {
                     connection.say_disconnect(false);
                 }
                 polled = &mut poll => return Some(polled),
+                () = sleep_until(ask_again.unwrap_or_else(Instant::now)), if ask_again.is_some() => {
+                    connection.ask_again = None;
+                    self.subscribe(connection, &[Wish::Refused]);
+                }
+                // The library has a time limit of its own for pings, but none where it stands in the middle of a write.
+                () = sleep_until(silent.map_or_else(Instant::now, |(until, _)| until)), if silent.is_some() => {
+                    let over = |since: Instant| silent.is_some_and(|(_, patience)| since.elapsed() >= patience);
+                    if connection.tap.silent_since().is_some_and(over) {
+                        return Some(Err(StateError::AwaitPingResp.into()));
+                    }
+                }
             }
         }
     }
@@ -264,9 +396,15 @@ impl Driver {
             None => self.begin_stop(connection, UNASKED_STOP, None),
             Some(Command::Stop { within, done }) => self.begin_stop(connection, within, done),
             Some(Command::Subscribe { filters }) => {
-                let new = self.want(filters);
+                self.want(filters);
                 if connection.since.is_some() {
-                    self.subscribe(connection, new);
+                    self.subscribe(connection, &[Wish::Wanted]);
+                }
+            }
+            Some(Command::Unsubscribe { filters }) => {
+                self.unwant(filters);
+                if connection.since.is_some() {
+                    self.unsubscribe(connection);
                 }
             }
             Some(Command::Publish { id, .. }) if connection.since.is_none() => self.emit(Event::Lost { id }),
@@ -281,7 +419,7 @@ impl Driver {
             match command {
                 Command::Publish { id, message } if connection.since.is_some() => self.publish(connection, id, message),
                 Command::Publish { id, .. } => self.emit(Event::Lost { id }),
-                Command::Subscribe { .. } | Command::Stop { .. } => {}
+                Command::Subscribe { .. } | Command::Unsubscribe { .. } | Command::Stop { .. } => {}
             }
         }
         self.send_acks(connection);
@@ -290,7 +428,6 @@ impl Driver {
 
     fn on_event(&mut self, connection: &mut Connection, event: rumqttc::Event) -> Option<End> {
         match event {
-            rumqttc::Event::Incoming(Packet::ConnAck(connack)) => return self.on_connected(connection, &connack),
             rumqttc::Event::Incoming(Packet::Publish(publish)) => return self.on_received(connection, publish),
             rumqttc::Event::Outgoing(Outgoing::PubAck(_)) => {
                 connection.acks_under_way = connection.acks_under_way.saturating_sub(1);
@@ -304,21 +441,56 @@ impl Driver {
         None
     }
 
-    fn on_connected(&mut self, connection: &mut Connection, connack: &ConnAck) -> Option<End> {
+    fn on_connected(
+        &mut self,
+        connection: &mut Connection,
+        event_loop: &mut EventLoop,
+        connack: &ConnAck,
+    ) -> Option<End> {
+        // It has said that nothing was under way, and need not be asked to save anything.
+        event_loop.options.clear_session_store();
         let properties = connack.properties.as_ref();
         if properties.and_then(|properties| properties.max_qos) == Some(0) {
             let fault = "it takes no publishes at QoS 1, without which nothing can be known to have arrived";
             return Some(End::Broken(reason::protocol(&self.options.broker, fault)));
         }
-        connection.largest_packet = properties.and_then(|properties| properties.max_packet_size);
+        // The library has taken over the broker's wish already.
+        let keep_alive = event_loop.options.keep_alive();
+        let has = |flag: Option<u8>| flag != Some(0);
+        let expiry = properties.and_then(|properties| properties.session_expiry_interval);
+        let limits = Limits {
+            receive_maximum: properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
+            max_packet: properties.and_then(|properties| properties.max_packet_size),
+            keep_alive,
+            session_expiry: expiry
+                .map_or(self.options.session_expiry, |seconds| Duration::from_secs(u64::from(seconds))),
+            retain: has(properties.and_then(|properties| properties.retain_available)),
+            shared: has(properties.and_then(|properties| properties.shared_subscription_available)),
+            wildcards: has(properties.and_then(|properties| properties.wildcard_subscription_available)),
+        };
+        connection.limits = Some(limits);
         connection.since = Some(Instant::now());
+        if !keep_alive.is_zero() {
+            // Pings in half the time that was agreed leave as much again for the answer.
+            let ping = (keep_alive.as_secs() / 2).max(1);
+            event_loop.options.set_keep_alive(u16::try_from(ping).unwrap_or(u16::MAX));
+            connection.patience = Some(keep_alive.mul_f64(1.5).saturating_sub(Duration::from_secs(ping)));
+        }
+        if self.rivals.connected(connack.session_present) {
+            connection.rival = true;
+            connection.stop =
+                Some(Stop { deadline: Instant::now() + CLOSING, done: None, said: false, complete: false });
+            return None;
+        }
         // Also with a session: mosquitto 2.0 restores one from disk without its shared subscriptions, and says that it
         // is there. Asking again for what stands costs a packet and changes nothing.
-        self.filters.values_mut().for_each(|held| *held = false);
-        let missing = self.filters.iter().filter(|(_, held)| !**held).map(|(filter, _)| filter.clone()).collect();
+        for wish in self.filters.values_mut().filter(|wish| **wish != Wish::Unwanted) {
+            *wish = Wish::Wanted;
+        }
         self.shared.open.store(true, Ordering::Release);
-        self.emit(Event::Connected { session_present: connack.session_present });
-        self.subscribe(connection, missing);
+        self.emit(Event::Connected { session_present: connack.session_present, limits });
+        self.unsubscribe(connection);
+        self.subscribe(connection, &[Wish::Wanted]);
         None
     }
 
@@ -347,9 +519,15 @@ impl Driver {
     /// Waits until the consumer has made room for a message, at most for the keep-alive time: if it reads nothing for
     /// so long, the broker ends the connection anyway. While it waits the network stands still and the broker with it.
     async fn wait_for_room(&mut self, connection: &mut Connection, message: Event) -> Option<End> {
+        let end = self.until_room(connection, message).await;
+        connection.tap.excuse_silence();
+        end
+    }
+
+    async fn until_room(&mut self, connection: &mut Connection, message: Event) -> Option<End> {
         let events = self.events.clone();
         let mut room = pin!(events.reserve_many(self.kept_free + 1));
-        let patience = match self.options.keep_alive {
+        let patience = match connection.limits.map_or(self.options.keep_alive, |limits| limits.keep_alive) {
             Duration::ZERO => UNSILENCED_PATIENCE,
             keep_alive => keep_alive,
         };
@@ -383,13 +561,16 @@ impl Driver {
     }
 
     fn publish(&mut self, connection: &mut Connection, id: u64, message: Message) {
-        if let Some(reason) = fault_in(&message, connection.largest_packet) {
-            self.emit(Event::Refused { id, code: None, reason });
+        if let Some((code, reason)) = fault_in(&message, connection.limits.as_ref()) {
+            self.emit(Event::Refused { id, code, retry: false, reason });
             return;
         }
-        let options = publish_options(&message);
+        let (options, size) = (publish_options(&message), packet_size(&message));
         match connection.client.try_publish_tracked(message.topic, message.payload, options) {
-            Ok(notice) => connection.publishes.push(Box::pin(outcome(id, notice))),
+            Ok(notice) => {
+                connection.publishes.push(Box::pin(outcome(id, notice)));
+                connection.sent.push_back((id, size));
+            }
             Err(fault) => {
                 error!(%fault, "BUG: a publish within its bound was not taken by the MQTT library");
                 self.emit(Event::Lost { id });
@@ -397,47 +578,81 @@ impl Driver {
         }
     }
 
-    fn on_outcome(&mut self, id: u64, outcome: Outcome) {
+    fn on_outcome(&self, id: u64, outcome: Outcome, tap: &Tap) {
         let event = match outcome {
-            Ok(PublishResult::Qos1(puback)) => match reason::puback(puback.reason) {
-                Ok(()) => Event::Acked { id },
-                Err((code, mut reason)) => {
-                    if let Some(said) = puback.properties.and_then(|properties| properties.reason_string) {
-                        reason = format!("{reason}, saying {said:?}");
-                    }
-                    Event::Refused { id, code: Some(code), reason }
+            Ok(PublishResult::Qos1(puback)) => match puback.reason {
+                PubAckReason::Success => Event::Acked { id, matched: true },
+                PubAckReason::NoMatchingSubscribers => Event::Acked { id, matched: false },
+                reason => {
+                    let code = tap.puback_code(puback.pkid).unwrap_or(reason as u8);
+                    let said = puback.properties.and_then(|properties| properties.reason_string);
+                    let retry = reason::may_pass_later(code);
+                    Event::Refused { id, code: Some(code), retry, reason: reason::refusal(code, said.as_deref()) }
                 }
             },
-            Err(PublishNoticeError::RetainNotSupported) => {
-                Event::Refused { id, code: Some(0x9A), reason: "the broker keeps no retained messages".to_owned() }
-            }
             Ok(_) | Err(_) => Event::Lost { id },
         };
         self.emit(event);
     }
 
-    /// Remembers the filters; returns those that are new.
-    fn want(&mut self, filters: Vec<String>) -> Vec<String> {
-        let mut new = Vec::new();
+    /// Remembers the filters that are wanted from now on.
+    fn want(&mut self, filters: Vec<String>) {
         for filter in filters {
-            if self.filters.contains_key(&filter) {
+            if self.filters.get(&filter).is_some_and(|wish| *wish != Wish::Unwanted) {
                 continue;
             }
-            let fault = if ValidatedTopicFilter::new(filter.as_str()).is_err() || filter.contains('\0') {
-                format!("{filter:?} is not a topic filter")
-            } else if self.filters.len() >= MOST_FILTERS {
-                format!("a client may subscribe to at most {MOST_FILTERS} filters")
+            if let Some(reason) = self.no_filter(&filter) {
+                self.emit(Event::SubscriptionRefused { filter, code: None, reason });
             } else {
-                self.filters.insert(filter.clone(), false);
-                new.push(filter);
-                continue;
-            };
-            self.emit(Event::SubscriptionRefused { filter, code: None, reason: fault });
+                self.filters.insert(filter, Wish::Wanted);
+            }
         }
-        new
     }
 
-    fn subscribe(&mut self, connection: &mut Connection, filters: Vec<String>) {
+    /// Remembers the filters that are not wanted any more.
+    fn unwant(&mut self, filters: Vec<String>) {
+        for filter in filters {
+            match self.no_filter(&filter) {
+                Some(fault) => debug!("not unsubscribed: {fault}"),
+                None => {
+                    self.filters.insert(filter, Wish::Unwanted);
+                }
+            }
+        }
+    }
+
+    /// Why this can't be among the filters, if it can't.
+    fn no_filter(&self, filter: &str) -> Option<String> {
+        if ValidatedTopicFilter::new(filter).is_err() || filter.contains('\0') || filter.len() > LONGEST_FILTER {
+            Some(format!("{filter:?} is not a topic filter"))
+        } else if self.filters.len() >= MOST_FILTERS && !self.filters.contains_key(filter) {
+            Some(format!("a client may subscribe to at most {MOST_FILTERS} filters"))
+        } else {
+            None
+        }
+    }
+
+    /// Asks the broker for the filters with these wishes, but for those that it is known not to grant.
+    fn subscribe(&mut self, connection: &mut Connection, wishes: &[Wish]) {
+        let wanted = self.filters.iter().filter(|(_, wish)| wishes.contains(wish)).map(|(filter, _)| filter.clone());
+        let mut filters: Vec<String> = wanted.collect();
+        for filter in &filters {
+            self.filters.insert(filter.clone(), Wish::Asked);
+        }
+        filters.retain(|filter| {
+            let lacks = |code| {
+                let reason = reason::subscription_refusal(code);
+                self.emit(Event::SubscriptionRefused { filter: filter.clone(), code: Some(code), reason });
+                false
+            };
+            match connection.limits {
+                Some(Limits { shared: false, .. }) if filter.starts_with("$share/") => {
+                    lacks(reason::NO_SHARED_SUBSCRIPTIONS)
+                }
+                Some(Limits { wildcards: false, .. }) if filter.contains(['+', '#']) => lacks(reason::NO_WILDCARDS),
+                _ => true,
+            }
+        });
         if filters.is_empty() {
             return;
         }
@@ -449,16 +664,43 @@ impl Driver {
         }
     }
 
-    fn on_subscribed(&mut self, filters: Vec<String>, answer: Answer) {
+    fn on_subscribed(&mut self, connection: &mut Connection, filters: Vec<String>, answer: Answer) {
         // Without a SUBACK the connection is at its end; the filters stay wanted for the next.
         let Ok(suback) = answer else { return };
         for (filter, code) in filters.into_iter().zip(suback.return_codes) {
-            match reason::suback(code) {
-                Ok(()) => {
-                    self.filters.insert(filter.clone(), true);
-                    self.emit(Event::Subscribed { filter });
-                }
-                Err((code, reason)) => self.emit(Event::SubscriptionRefused { filter, code: Some(code), reason }),
+            let Some(code) = reason::suback(code) else {
+                self.emit(Event::Subscribed { filter });
+                continue;
+            };
+            // It may have been unsubscribed in the meantime.
+            if let Some(wish @ Wish::Asked) = self.filters.get_mut(&filter)
+                && reason::may_be_granted_later(code)
+            {
+                *wish = Wish::Refused;
+                connection.ask_again.get_or_insert_with(|| Instant::now() + self.options.pauses.refused);
+            }
+            let reason = reason::subscription_refusal(code);
+            self.emit(Event::SubscriptionRefused { filter, code: Some(code), reason });
+        }
+    }
+
+    /// Tells the broker which filters are not wanted.
+    fn unsubscribe(&mut self, connection: &mut Connection) {
+        let unwanted = self.filters.iter().filter(|(_, wish)| **wish == Wish::Unwanted);
+        let filters: Vec<String> = unwanted.map(|(filter, _)| filter.clone()).collect();
+        if filters.is_empty() {
+            return;
+        }
+        match connection.client.try_unsubscribe_many_tracked(filters.clone()) {
+            Ok(notice) => connection.unsubscriptions.push(Box::pin(unsubscribed(filters, notice))),
+            Err(fault) => error!(%fault, "BUG: a checked filter was not taken by the MQTT library"),
+        }
+    }
+
+    fn on_unsubscribed(&mut self, filters: &[String]) {
+        for filter in filters {
+            if self.filters.get(filter) == Some(&Wish::Unwanted) {
+                self.filters.remove(filter);
             }
         }
     }
@@ -473,6 +715,44 @@ impl Driver {
 }
 
 impl Connection {
+    fn new(client: AsyncClient, tap: Tap) -> Self {
+        Self {
+            client,
+            tap,
+            publishes: FuturesUnordered::new(),
+            sent: VecDeque::new(),
+            subscriptions: FuturesUnordered::new(),
+            unsubscriptions: FuturesUnordered::new(),
+            ask_again: None,
+            since: None,
+            limits: None,
+            patience: None,
+            rival: false,
+            acks_under_way: 0,
+            held: None,
+            stop: None,
+        }
+    }
+
+    fn answered(&mut self, id: u64) {
+        if let Some(index) = self.sent.iter().position(|(sent, _)| *sent == id) {
+            self.sent.remove(index);
+        }
+    }
+
+    /// The publish over which the broker ended the connection with this code, where it is one that ends connections over
+    /// a publish. Without this it would be lost, sent again, and end the next connection.
+    fn culprit(&self, code: u8) -> Option<(u64, u8)> {
+        let (id, _) = match code {
+            // Where one was too large, the largest was.
+            reason::PACKET_TOO_LARGE => self.sent.iter().max_by_key(|(_, size)| *size)?,
+            // The broker takes them in order, and has answered those before.
+            reason::TOPIC_NAME_INVALID | 0x99 | reason::RETAIN_NOT_SUPPORTED => self.sent.front()?,
+            _ => return None,
+        };
+        Some((*id, code))
+    }
+
     /// Says goodbye as soon as nothing is under way any more.
     fn stop_when_answered(&mut self) {
         let answered = self.publishes.is_empty() && self.acks_under_way == 0;
@@ -504,4 +784,12 @@ async fn outcome(id: u64, notice: PublishNotice) -> (u64, Outcome) {
 
 async fn subscribed(filters: Vec<String>, notice: SubscribeNotice) -> (Vec<String>, Answer) {
     (filters, notice.wait_async().await)
+}
+
+/// `Ok` also where the broker says that it had no such subscription; a notice that falls belongs to the connection's end.
+async fn unsubscribed(filters: Vec<String>, notice: UnsubscribeNotice) -> Vec<String> {
+    match notice.wait_async().await {
+        Ok(_) => filters,
+        Err(_) => Vec::new(),
+    }
 }

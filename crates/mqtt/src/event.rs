@@ -30,6 +30,8 @@ pub enum Event {
     Connected {
         /// Whether the broker kept the session, and with it the subscriptions, from an earlier connection.
         session_present: bool,
+        /// What the broker allows on this connection.
+        limits: Limits,
     },
     /// The connection ended, or an attempt at one failed.
     Disconnected {
@@ -43,11 +45,13 @@ pub enum Event {
         /// The topic filter as it was given.
         filter: String,
     },
-    /// A subscription was refused. It is asked for again at the next connection.
+    /// A subscription was refused. It is asked for again at the next connection, and on this one after
+    /// [`Pauses::refused`](crate::Pauses::refused) where time may change the answer.
     SubscriptionRefused {
         /// The topic filter as it was given.
         filter: String,
-        /// The v5 reason code; `None` if the filter never left, being malformed.
+        /// The v5 reason code; `None` if the filter never left, being malformed. 0x9E and 0xA2 also where the filter
+        /// never left because the broker said at the connection that it has no shared or wildcard subscriptions.
         code: Option<u8>,
         /// A sentence for the log.
         reason: String,
@@ -63,13 +67,21 @@ pub enum Event {
     Acked {
         /// As given to [`Client::try_publish`](crate::Client::try_publish).
         id: u64,
+        /// Whether anyone had subscribed, as far as the broker says it: `false` for reason 0x10 (no matching
+        /// subscribers), which is no error, and which not every broker tells.
+        matched: bool,
     },
-    /// A publish can't be had in this form: sending it again unchanged would be refused again.
+    /// The broker, or this client in its place, does not take a publish.
     Refused {
         /// As given to [`Client::try_publish`](crate::Client::try_publish).
         id: u64,
-        /// The v5 reason code; `None` if the message never left, being malformed or too large.
+        /// The v5 reason code. A message that never left has one too where there is one for it: 0x95 too large for the
+        /// broker, 0x90 no topic name, 0x9A to be retained by a broker that retains nothing. `None`: it can't be
+        /// expressed in MQTT.
         code: Option<u8>,
+        /// `true`: the message may be taken later as it is (quota exceeded, not authorized, an error of the broker's own);
+        /// wait before trying again. `false`: in this form it never will be.
+        retry: bool,
         /// A sentence for the log.
         reason: String,
     },
@@ -78,6 +90,26 @@ pub enum Event {
         /// As given to [`Client::try_publish`](crate::Client::try_publish).
         id: u64,
     },
+}
+
+/// What a broker allows on a connection, from its CONNACK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many of our publishes may be without PUBACK, in messages. The client keeps to it by itself.
+    pub receive_maximum: u16,
+    /// The largest packet that the broker takes, in bytes, with topic and properties; `None`: no limit was named.
+    /// What is larger is [`Event::Refused`] with 0x95 and never sent.
+    pub max_packet: Option<u32>,
+    /// The keep-alive time that is in force: ours, or the broker's where it demands another.
+    pub keep_alive: Duration,
+    /// How long the broker keeps the session after the connection.
+    pub session_expiry: Duration,
+    /// Whether the broker keeps retained messages.
+    pub retain: bool,
+    /// Whether it has shared subscriptions (`$share/…`).
+    pub shared: bool,
+    /// Whether filters may have wildcards.
+    pub wildcards: bool,
 }
 
 /// Why a connection ended or did not come about.
@@ -107,8 +139,17 @@ pub enum Cause {
     Tls,
     /// The broker does not accept this user (0x86, 0x87, 0x8C).
     Credentials,
-    /// Another client connected under the same client id (0x8E).
+    /// Another client connected under the same client id, and the broker said so (0x8E). This client has stopped.
     TakenOver,
+    /// Another client has the session of this client id each time that this one comes back, which a broker that says no
+    /// 0x8E let us find out. This client leaves it to the other one for [`Pauses::rival`](crate::Pauses::rival).
+    Rival,
+    /// The broker has too much to do, or a quota is used up (0x88, 0x89, 0x96, 0x97, 0x9F, 0xA0).
+    Busy,
+    /// The broker is shutting down (0x8B).
+    ShuttingDown,
+    /// The broker is elsewhere now (0x9C, 0x9D); the sentence has its address where it was told.
+    Moved,
     /// The broker refused or ended the connection for another reason of its own.
     Refused,
     /// The connection broke without a word from the broker.

@@ -19,17 +19,24 @@
 //!    than the keep-alive time: then the connection ends. Before the task connects again it waits until the consumer has
 //!    read every event of the connection before.
 //! 4. It reconnects with a growing, jittered pause, for ever, except after reason 0x8E (session taken over): two clients
-//!    of one name would otherwise take the session from each other without end.
-//! 5. A password or private key is in no `Debug`, `Display` or log line.
+//!    of one name would otherwise take the session from each other without end. Where the broker tells no such reason,
+//!    it finds out by itself and leaves the session to the other one for a long pause ([`Cause::Rival`]).
+//! 5. What the broker allows is kept to before anything is sent: packet size, publishes under way, retained messages,
+//!    shared and wildcard subscriptions. A publish over which a broker ends the connection is `Refused`, not `Lost`.
+//! 6. A broker that owes an answer is given up at most one and a half keep-alive times after it was last heard.
+//! 7. A password or private key is in no `Debug`, `Display` or log line.
 
 mod acks;
 mod backoff;
 mod client;
+mod credentials;
 mod driver;
 mod event;
+mod frames;
 mod link;
 mod options;
 mod reason;
+mod rival;
 mod session;
 mod socket;
 mod tls;
@@ -37,5 +44,5 @@ mod tls;
 pub use acks::AckToken;
 pub use backoff::Pauses;
 pub use client::{Client, Events, PublishError, Stopped};
-pub use event::{Cause, Disconnect, Event, Message};
-pub use options::{BrokerUrl, Options, OptionsError, Secret, Tls};
+pub use event::{Cause, Disconnect, Event, Limits, Message};
+pub use options::{BrokerUrl, Credentials, Options, OptionsError, Secret, Source, Tls};

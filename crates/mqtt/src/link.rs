@@ -10,9 +10,10 @@ use rumqttc::{
 };
 
 use crate::client::MOST_FILTERS;
+use crate::reason::{PACKET_TOO_LARGE, RETAIN_NOT_SUPPORTED, TOPIC_NAME_INVALID};
 use crate::session::NothingUnderWay;
 use crate::socket::{self, Tap};
-use crate::{BrokerUrl, Message, Options, OptionsError, tls};
+use crate::{BrokerUrl, Limits, Message, Options, OptionsError, tls};
 
 /// The largest packet that MQTT can express.
 const LARGEST_PACKET: u32 = 268_435_455;
@@ -56,10 +57,6 @@ impl Template {
         if let Some(will) = &options.will {
             mqtt.set_last_will(last_will(will));
         }
-        if !options.clean_start {
-            let nothing = NothingUnderWay::new(&mqtt);
-            mqtt.set_session_store(nothing);
-        }
         // The library's queues take the publishes, which the client bounds, and beside them acknowledgements,
         // subscriptions and the disconnect.
         let requests = usize::from(options.max_in_flight).max(MOST_ACKS + MOST_FILTERS + 8);
@@ -67,9 +64,17 @@ impl Template {
         Ok(Self { options: mqtt, requests, broker: options.broker.clone(), tls })
     }
 
-    /// A fresh connection's event loop, the handle that feeds it and what is kept beside them.
-    pub(crate) fn build(&self) -> (AsyncClient, EventLoop, Tap) {
+    /// A fresh connection's event loop, the handle that feeds it and what is kept beside them. `resume`: a session that
+    /// the broker kept is resumed also where the options say otherwise.
+    pub(crate) fn build(&self, resume: bool) -> (AsyncClient, EventLoop, Tap) {
         let (mut options, tap) = (self.options.clone(), Tap::default());
+        if resume {
+            options.set_clean_start(false);
+        }
+        if !options.clean_start() {
+            let nothing = NothingUnderWay::new(&options);
+            options.set_session_store(nothing);
+        }
         let (BrokerUrl { host, port, .. }, tls, listener) = (self.broker.clone(), self.tls.clone(), tap.clone());
         options.set_socket_connector(move |_, _| socket::connect(host.clone(), port, tls.clone(), listener.clone()));
         let (client, event_loop) = AsyncClient::builder(options).capacity(self.requests).build();
@@ -94,33 +99,44 @@ fn check(options: &Options) -> Result<(), OptionsError> {
     if options.connect_timeout == Duration::ZERO {
         return value("the time for a connection attempt must be longer than zero".to_owned());
     }
-    if let Some(fault) = options.will.as_ref().and_then(|will| fault_in(will, None)) {
+    if let Some((_, fault)) = options.will.as_ref().and_then(|will| fault_in(will, None)) {
         return value(format!("the last will can't be sent: {fault}"));
     }
     Ok(())
 }
 
-/// What keeps a message from being sent to a broker with this largest packet, if anything does.
+/// What keeps a message from being sent to a broker with these limits, if anything does: the code that the broker would
+/// give, where there is one, and a sentence.
 ///
 /// It is asked before the library gets the message, which would end the connection over it, each time anew.
-pub(crate) fn fault_in(message: &Message, largest_packet: Option<u32>) -> Option<String> {
+pub(crate) fn fault_in(message: &Message, limits: Option<&Limits>) -> Option<(Option<u8>, String)> {
     let Message { topic, payload, content_type, user_properties, .. } = message;
     if topic.is_empty() || !valid_topic(topic) || topic.contains('\0') {
-        return Some(format!("{topic:?} is not a topic name: it must not be empty nor contain `+`, `#` or NUL"));
+        let sentence = format!("{topic:?} is not a topic name: it must not be empty nor contain `+`, `#` or NUL");
+        return Some((Some(TOPIC_NAME_INVALID), sentence));
     }
     let mut strings = user_properties.iter().flat_map(|(key, value)| [key, value]).chain(content_type).chain([topic]);
     if strings.any(|string| string.len() > LONGEST_STRING) {
-        return Some("the topic or a property is longer than 65535 bytes".to_owned());
+        return Some((None, "the topic or a property is longer than 65535 bytes".to_owned()));
     }
-    let largest = largest_packet.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET) as usize;
+    if message.retain && limits.is_some_and(|limits| !limits.retain) {
+        return Some((Some(RETAIN_NOT_SUPPORTED), "the broker keeps no retained messages".to_owned()));
+    }
+    let largest = limits.and_then(|limits| limits.max_packet).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET) as usize;
     // The library computes sizes in types that a payload near 4 GiB could overflow.
-    if payload.len() > largest || publish(message.clone()).size() > largest {
-        return Some(format!(
+    if payload.len() > largest || packet_size(message) > largest {
+        let sentence = format!(
             "a message of {} bytes to {topic:?} is too large for the broker, which takes packets up to {largest} bytes",
             payload.len()
-        ));
+        );
+        return Some((Some(PACKET_TOO_LARGE), sentence));
     }
     None
+}
+
+/// The size of a message's PUBLISH in bytes.
+pub(crate) fn packet_size(message: &Message) -> usize {
+    publish(message.clone()).size()
 }
 
 fn properties(content_type: Option<String>, user_properties: Vec<(String, String)>) -> PublishProperties {
@@ -181,21 +197,34 @@ mod tests {
 
     #[test]
     fn messages_that_can_not_be_sent_are_told_apart() {
-        assert_eq!(fault_in(&message("a/b", 100), Some(200)), None);
-        for (topic, bytes, word) in [
-            ("", 1, "topic name"),
-            ("a/+", 1, "topic name"),
-            ("a/#", 1, "topic name"),
-            ("a\0", 1, "topic name"),
-            ("a", 201, "too large"),
-            ("a", 199, "too large"),
+        let limits = Limits {
+            receive_maximum: 1,
+            max_packet: Some(200),
+            keep_alive: Duration::ZERO,
+            session_expiry: Duration::ZERO,
+            retain: false,
+            shared: true,
+            wildcards: true,
+        };
+        assert_eq!(fault_in(&message("a/b", 100), Some(&limits)), None);
+        for (topic, bytes, code, word) in [
+            ("", 1, 0x90, "topic name"),
+            ("a/+", 1, 0x90, "topic name"),
+            ("a/#", 1, 0x90, "topic name"),
+            ("a\0", 1, 0x90, "topic name"),
+            ("a", 201, 0x95, "too large"),
+            ("a", 199, 0x95, "too large"),
         ] {
-            let fault = fault_in(&message(topic, bytes), Some(200)).unwrap();
-            assert!(fault.contains(word), "{topic:?}: {fault}");
+            let fault = fault_in(&message(topic, bytes), Some(&limits)).unwrap();
+            assert!(fault.0 == Some(code) && fault.1.contains(word), "{topic:?}: {fault:?}");
         }
+        let retained = Message { retain: true, ..message("a", 1) };
+        assert_eq!(fault_in(&retained, Some(&limits)).unwrap().0, Some(0x9A));
+        assert_eq!(fault_in(&retained, None), None);
         let mut long = message("a", 1);
         long.user_properties.push(("key".to_owned(), "v".repeat(65_536)));
-        assert!(fault_in(&long, None).unwrap().contains("65535"));
+        let fault = fault_in(&long, None).unwrap();
+        assert!(fault.0.is_none() && fault.1.contains("65535"), "{fault:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Message, Pauses};
@@ -19,11 +20,14 @@ pub struct Options {
     pub password: Option<Secret>,
     /// Certificates; looked at only if the URL says `mqtts`.
     pub tls: Tls,
+    /// Where password and certificates are read anew before each attempt to connect; `None`: they stay as they are.
+    pub source: Option<Source>,
     /// How long the connection may be silent before a ping; whole seconds, zero for never.
     pub keep_alive: Duration,
     /// Whether every connection starts without the session of the one before.
     pub clean_start: bool,
-    /// How long the broker keeps the session after the connection ended; zero: not at all.
+    /// How long the broker keeps the session after the connection ended; zero: not at all, and then a second client of
+    /// the same id can't be found out where the broker does not tell of it.
     pub session_expiry: Duration,
     /// How many received messages may be without PUBACK before the broker stops sending, at least 1.
     pub receive_maximum: u16,
@@ -52,6 +56,7 @@ impl Options {
             username: None,
             password: None,
             tls: Tls::default(),
+            source: None,
             keep_alive: Duration::from_secs(30),
             clean_start: true,
             session_expiry: Duration::ZERO,
@@ -183,7 +188,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Certificates for `mqtts`, as PEM texts.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// The authorities to trust; `None`: those of the system.
     pub ca: Option<Vec<u8>>,
@@ -197,6 +202,40 @@ impl fmt::Debug for Tls {
             .field("ca", &self.ca.as_ref().map(Vec::len))
             .field("identity", &self.identity.as_ref().map(|_| "[redacted]"))
             .finish()
+    }
+}
+
+/// What proves who we are, and who the broker is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The password for [`Options::username`].
+    pub password: Option<Secret>,
+    /// Certificates.
+    pub tls: Tls,
+}
+
+/// Reads the credentials as they are now; an error is a sentence for the log.
+///
+/// It is called on a thread that may block. What it gives is used from the next connection on; a connection that stands
+/// is left alone. While it fails, or gives what no connection can be made of, the last ones that could be used stay in
+/// use, since their successors may be half written; a warning says why, once for each reason.
+#[derive(Clone)]
+pub struct Source(Arc<dyn Fn() -> Result<Credentials, String> + Send + Sync>);
+
+impl Source {
+    /// Credentials by this function.
+    pub fn new(read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn read(&self) -> Result<Credentials, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
     }
 }
 

@@ -5,38 +5,38 @@ use std::io;
 use std::time::Duration;
 
 use rumqttc::tokio_rustls::rustls;
-use rumqttc::{ConnectReturnCode, ConnectionError, PubAckReason, StateError, SubscribeReasonCode};
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, SubscribeReasonCode};
 
+use crate::frames::LastWord;
 use crate::socket::{HandshakeFault, Tap};
 use crate::{BrokerUrl, Cause, Disconnect};
 
-/// The v5 reason code for "another client took over this session".
-pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8E;
+/// The v5 reason code for a packet beyond the broker's limit.
+pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
+/// The v5 reason code for a topic that is none, or not allowed to anybody.
+pub(crate) const TOPIC_NAME_INVALID: u8 = 0x90;
+/// The v5 reason code for a retained message at a broker that keeps none.
+pub(crate) const RETAIN_NOT_SUPPORTED: u8 = 0x9A;
+/// The v5 reason code for a `$share` filter at a broker that has no shared subscriptions.
+pub(crate) const NO_SHARED_SUBSCRIPTIONS: u8 = 0x9E;
+/// The v5 reason code for a filter with wildcards at a broker that takes none.
+pub(crate) const NO_WILDCARDS: u8 = 0xA2;
 
 /// Why the connection to `broker` ended or did not come about.
 pub(crate) fn disconnect(broker: &BrokerUrl, client_id: &str, error: &ConnectionError, tap: &Tap) -> Disconnect {
-    let from_code = |code: u8, said: Option<&str>| by_code(broker, client_id, code, said);
-    match (error, tap.code()) {
-        (ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }), _) => {
-            from_code(*reason_code as u8, reason_string.as_deref())
-        }
-        (_, Some(code)) => from_code(code, None),
-        (error, None) => by_error(broker, client_id, error),
+    if let Some(word) = tap.last_word() {
+        return by_word(broker, client_id, &word);
     }
-}
-
-fn by_error(broker: &BrokerUrl, client_id: &str, error: &ConnectionError) -> Disconnect {
-    let from_code = |code: ConnectReturnCode| by_code(broker, client_id, connect_code(code), None);
+    let by_code = |code: u8| by_word(broker, client_id, &LastWord { code, reason: None, server: None });
     match error {
-        ConnectionError::ConnectionRefused(code) => from_code(*code),
-        ConnectionError::MqttState(StateError::ConnFail { reason }) => from_code(*reason),
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => by_code(*reason_code as u8),
+        ConnectionError::ConnectionRefused(code)
+        | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => by_code(connect_code(*code)),
         ConnectionError::Timeout(_) => told(
             Cause::Timeout,
             format!("the broker at {broker} did not answer in time; is it overloaded, or another service?"),
         ),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            told(Cause::Timeout, format!("the broker at {broker} did not answer a ping within the keep-alive time"))
-        }
+        ConnectionError::MqttState(StateError::AwaitPingResp) => silent(broker),
         ConnectionError::MqttState(StateError::ConnectionAborted) => told(
             Cause::Closed,
             format!(
@@ -46,6 +46,28 @@ fn by_error(broker: &BrokerUrl, client_id: &str, error: &ConnectionError) -> Dis
         ),
         other => by_source(broker, other),
     }
+}
+
+/// The broker owes an answer for too long.
+pub(crate) fn silent(broker: &BrokerUrl) -> Disconnect {
+    told(
+        Cause::Timeout,
+        format!(
+            "the broker at {broker} has been silent for longer than the keep-alive time allows; it hangs, or the network \
+             to it is cut"
+        ),
+    )
+}
+
+/// Another client was found to have the session.
+pub(crate) fn rival(broker: &BrokerUrl, client_id: &str) -> Disconnect {
+    told(
+        Cause::Rival,
+        format!(
+            "another client with the id {client_id:?} is connected to the broker at {broker}, and the two closed each \
+             other's connections; give each its own name; until then the session is left to the other one"
+        ),
+    )
 }
 
 /// A fault that the driver found itself.
@@ -68,13 +90,42 @@ fn told(cause: Cause, sentence: String) -> Disconnect {
     Disconnect { cause, code: None, sentence }
 }
 
-fn tls(broker: &BrokerUrl, fault: &dyn Error) -> Disconnect {
-    told(
-        Cause::Tls,
-        format!(
-            "no TLS with the broker at {broker}: {fault}; check `ca_file`, `cert_file`, `key_file` and the host name"
-        ),
-    )
+fn tls(broker: &BrokerUrl, fault: &(dyn Error + 'static)) -> Disconnect {
+    let remedy = remedy(fault);
+    told(Cause::Tls, format!("no TLS with the broker at {broker}: {fault}; {remedy}"))
+}
+
+/// What to do about a fault of TLS.
+fn remedy(fault: &(dyn Error + 'static)) -> &'static str {
+    use rustls::AlertDescription as Alert;
+    use rustls::CertificateError as Certificate;
+
+    let fault = match fault.downcast_ref::<HandshakeFault>() {
+        Some(handshake) => handshake.tls(),
+        None => fault.downcast_ref::<rustls::Error>(),
+    };
+    match fault {
+        Some(rustls::Error::InvalidCertificate(fault)) => match fault {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => "the broker's certificate has to be renewed",
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "check the clocks of both",
+            Certificate::UnknownIssuer => "`ca_file` must hold the authority that signed the broker's certificate",
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "the broker's certificate must name the host that `url` names"
+            }
+            _ => "check the broker's certificate and `ca_file`",
+        },
+        Some(rustls::Error::AlertReceived(alert)) => match alert {
+            Alert::CertificateExpired => "our certificate in `cert_file` has to be renewed",
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateRevoked => {
+                "the broker does not accept our certificate; check `cert_file` and what the broker trusts"
+            }
+            Alert::CertificateRequired | Alert::HandshakeFailure => {
+                "if the broker asks for a client certificate, name one by `cert_file` and `key_file`"
+            }
+            _ => "check `ca_file`, `cert_file`, `key_file` and the broker's log",
+        },
+        _ => "check `ca_file`, `cert_file`, `key_file` and the host name",
+    }
 }
 
 /// Errors in which a system or TLS error may be wrapped.
@@ -107,54 +158,94 @@ fn by_source(broker: &BrokerUrl, error: &ConnectionError) -> Disconnect {
     }
 }
 
-fn by_code(broker: &BrokerUrl, client_id: &str, code: u8, said: Option<&str>) -> Disconnect {
-    let name = code_name(code);
-    let said = said.map(|said| format!(", saying {said:?}")).unwrap_or_default();
+fn by_word(broker: &BrokerUrl, client_id: &str, word: &LastWord) -> Disconnect {
+    // A broker of MQTT 3.1.1 answers so to another version.
+    let code = if word.code == 1 { 0x84 } else { word.code };
+    let said = word.reason.as_ref().map(|said| format!(", saying {said:?}")).unwrap_or_default();
+    let why = format!("0x{code:02X} {}{said}", code_name(code));
+    let server = word.server.as_ref().map(|server| format!(" at {server:?}")).unwrap_or_default();
     let (cause, sentence) = match code {
         0x86 | 0x87 | 0x8C => (
             Cause::Credentials,
             format!(
-                "the broker at {broker} does not let client {client_id:?} in (0x{code:02X} {name}{said}); \
+                "the broker at {broker} does not let client {client_id:?} in ({why}); \
                  check `username`, `password_file` and the broker's access rules"
             ),
         ),
-        SESSION_TAKEN_OVER => (
+        0x8E => (
             Cause::TakenOver,
             format!(
-                "another client with the id {client_id:?} connected to the broker at {broker} (0x{code:02X} {name}{said}); \
+                "another client with the id {client_id:?} connected to the broker at {broker} ({why}); \
                  give each its own name"
             ),
         ),
-        _ => (Cause::Refused, format!("the broker at {broker} ended the connection (0x{code:02X} {name}{said})")),
+        0x88 | 0x89 | 0x96 | 0x97 | 0x9F | 0xA0 => {
+            (Cause::Busy, format!("the broker at {broker} has no room for client {client_id:?} now ({why})"))
+        }
+        0x8B => (Cause::ShuttingDown, format!("the broker at {broker} is shutting down ({why})")),
+        0x8D => (
+            Cause::Timeout,
+            format!("the broker at {broker} heard nothing from client {client_id:?} in the keep-alive time ({why})"),
+        ),
+        0x9C => (
+            Cause::Moved,
+            format!(
+                "the broker at {broker} asks to use another one{server} for now ({why}); set `url` to it if this lasts"
+            ),
+        ),
+        0x9D => (Cause::Moved, format!("the broker at {broker} has moved{server} ({why}); set `url` to its new place")),
+        NO_SHARED_SUBSCRIPTIONS | NO_WILDCARDS => {
+            let remedy = subscription_remedy(code);
+            (Cause::Refused, format!("the broker at {broker} ended the connection ({why}){remedy}"))
+        }
+        _ => (Cause::Refused, format!("the broker at {broker} ended the connection ({why})")),
     };
     Disconnect { cause, code: Some(code), sentence }
 }
 
-/// The code of a PUBACK and whether it is an error.
-pub(crate) fn puback(reason: PubAckReason) -> Result<(), (u8, String)> {
-    let code = reason as u8;
-    if code < 0x80 {
-        Ok(())
-    } else {
-        Err((code, format!("the broker refused the message (0x{code:02X} {})", code_name(code))))
+/// Whether a publish that was refused so may be taken later as it is.
+pub(crate) fn may_pass_later(code: u8) -> bool {
+    !matches!(code, TOPIC_NAME_INVALID | PACKET_TOO_LARGE | 0x99 | RETAIN_NOT_SUPPORTED | 0x9B)
+}
+
+/// Whether a subscription that was refused so may be granted later.
+pub(crate) fn may_be_granted_later(code: u8) -> bool {
+    matches!(code, 0x80 | 0x83 | 0x87 | 0x91 | 0x97)
+}
+
+/// The refusal of a publish as a sentence.
+pub(crate) fn refusal(code: u8, said: Option<&str>) -> String {
+    let said = said.map(|said| format!(", saying {said:?}")).unwrap_or_default();
+    format!("the broker refused the message (0x{code:02X} {}{said})", code_name(code))
+}
+
+/// The refusal of a subscription as a sentence.
+pub(crate) fn subscription_refusal(code: u8) -> String {
+    format!("the broker refused the subscription (0x{code:02X} {}){}", code_name(code), subscription_remedy(code))
+}
+
+fn subscription_remedy(code: u8) -> &'static str {
+    match code {
+        NO_SHARED_SUBSCRIPTIONS => "; with `[mqtt] shared = false` a single exporter of the group does without them",
+        NO_WILDCARDS => "; without them this broker can't be used",
+        _ => "",
     }
 }
 
-/// The code of one filter in a SUBACK and whether it is an error.
-pub(crate) fn suback(reason: SubscribeReasonCode) -> Result<(), (u8, String)> {
-    let code = match reason {
-        SubscribeReasonCode::Success(_) => return Ok(()),
+/// The code of one filter in a SUBACK, if it is an error.
+pub(crate) fn suback(reason: SubscribeReasonCode) -> Option<u8> {
+    Some(match reason {
+        SubscribeReasonCode::Success(_) => return None,
         SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => 0x80,
         SubscribeReasonCode::ImplementationSpecific => 0x83,
         SubscribeReasonCode::NotAuthorized => 0x87,
         SubscribeReasonCode::TopicFilterInvalid => 0x8F,
         SubscribeReasonCode::PkidInUse => 0x91,
         SubscribeReasonCode::QuotaExceeded => 0x97,
-        SubscribeReasonCode::SharedSubscriptionsNotSupported => 0x9E,
+        SubscribeReasonCode::SharedSubscriptionsNotSupported => NO_SHARED_SUBSCRIPTIONS,
         SubscribeReasonCode::SubscriptionIdNotSupported => 0xA1,
-        SubscribeReasonCode::WildcardSubscriptionsNotSupported => 0xA2,
-    };
-    Err((code, format!("the broker refused the subscription (0x{code:02X} {})", code_name(code))))
+        SubscribeReasonCode::WildcardSubscriptionsNotSupported => NO_WILDCARDS,
+    })
 }
 
 fn connect_code(code: ConnectReturnCode) -> u8 {

@@ -84,7 +84,7 @@ impl Peer {
 
     async fn publish(&mut self, message: Message) {
         self.client.try_publish(1, message).unwrap();
-        self.until(|event| matches!(event, Event::Acked { id: 1 }).then_some(())).await;
+        self.until(|event| matches!(event, Event::Acked { id: 1, .. }).then_some(())).await;
     }
 }
 

@@ -40,7 +40,7 @@ async fn every_publish_over_a_broker_killed_in_between_is_acked_or_lost() {
             broker.again();
         }
         match writer.next().await {
-            Some(Event::Acked { id }) => {
+            Some(Event::Acked { id, .. }) => {
                 assert!(outstanding.remove(&id), "{id} had its outcome already");
                 acked += 1;
             }

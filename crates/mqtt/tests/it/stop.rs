@@ -44,7 +44,7 @@ async fn a_clean_stop_waits_for_the_acknowledgements_and_publishes_no_will() {
     }
     assert!(mortal.client.disconnect(BOUND).await);
     for expected in 0..10 {
-        assert!(matches!(mortal.next().await, Some(Event::Acked { id }) if id == expected));
+        assert!(matches!(mortal.next().await, Some(Event::Acked { id, .. }) if id == expected));
     }
     assert!(mortal.next().await.is_none());
     broker.publish("status/last", "done", &[]);
@@ -65,7 +65,7 @@ async fn dropping_the_client_stops_it_as_cleanly() {
     let Peer { client, mut events } = Peer::connect(with_will(&broker)).await;
     client.try_publish(1, message("status/mortal", "last words")).unwrap();
     drop(client);
-    assert!(matches!(events.recv().await, Some(Event::Acked { id: 1 })));
+    assert!(matches!(events.recv().await, Some(Event::Acked { id: 1, .. })));
     assert!(events.recv().await.is_none());
     broker.publish("status/last", "done", &[]);
     assert_eq!(watcher.payload().await.0, "last words");

@@ -70,7 +70,7 @@ impl Peer {
     /// Reads until connected; says whether the session was there.
     pub(super) async fn connected(&mut self) -> bool {
         self.until("connected", |event| match event {
-            Event::Connected { session_present } => Some(*session_present),
+            Event::Connected { session_present, .. } => Some(*session_present),
             _ => None,
         })
         .await
@@ -98,11 +98,19 @@ impl Peer {
         (String::from_utf8_lossy(&message.payload).into_owned(), ack)
     }
 
+    /// Identity, code and whether to try again of the refusal that must come next.
+    pub(super) async fn refused(&mut self) -> (u64, Option<u8>, bool) {
+        match self.next().await {
+            Some(Event::Refused { id, code, retry, .. }) => (id, code, retry),
+            other => panic!("not a refusal: {other:?}"),
+        }
+    }
+
     /// Publishes and waits for the PUBACK.
     pub(super) async fn publish(&mut self, id: u64, message: Message) {
         self.client.try_publish(id, message).unwrap();
         let acked = self.until("an outcome", |event| match event {
-            Event::Acked { id } => Some(Some(*id)),
+            Event::Acked { id, .. } => Some(Some(*id)),
             Event::Refused { .. } | Event::Lost { .. } => Some(None),
             _ => None,
         });

@@ -82,10 +82,10 @@ async fn a_certificate_of_a_stranger_or_for_another_name_is_refused() {
     let (_broker, port) = authority.broker("");
     let mut wrong_authority = authority.options("127.0.0.1", port);
     wrong_authority.tls = stranger.options("127.0.0.1", port).tls;
-    for options in [wrong_authority, authority.options("localhost", port)] {
+    for (options, remedy) in [(wrong_authority, "`ca_file`"), (authority.options("localhost", port), "`url`")] {
         let (reason, _) = Peer::start(options).disconnected().await;
         assert_eq!(reason.cause, Cause::Tls, "{reason}");
-        assert!(reason.sentence.contains("`ca_file`"), "{reason}");
+        assert!(reason.sentence.contains(remedy), "{reason}");
     }
 }
 
