@@ -10,6 +10,8 @@ PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
 # For `bench`: how long, and how many processes are started beside the machine's own for the second half.
 SECONDS ?= 60
 SLEEPERS ?= 500
+# For `drill`: what decides the faults, and further switches as in ARGS="--every-ms 1000 --keep".
+SEED ?= 1
 
 # The ClickHouse engine for tests lives in a Python environment of its own.
 export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
@@ -18,7 +20,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench bench-build check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test bench bench-build bench-relp drill check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,13 @@ bench: ## Measure the agent beside its peers, and one pass over this host; BENCH
 	tools/bench-agent.py $(SECONDS) $(SLEEPERS)
 	$(CARGO) run --release --package utilizer-agent --example pass
 	$(CARGO) run --release --package utilizer-agent --example pass 2000 0 all
+
+bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
+	tools/bench-relp.py
+
+drill: deps ## Kill, stop, cut, fill and slow everything at random for SECONDS by SEED; then look up each record.
+	$(CARGO) build --workspace --all-features --bins
+	target/debug/utilizer-drill --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release

@@ -17,6 +17,7 @@ one at a time. The first line on stdout is `listening on 127.0.0.1:PORT`. It sto
 
 import argparse
 import base64
+import contextlib
 import email.parser
 import email.policy
 import hmac
@@ -26,6 +27,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
@@ -70,8 +72,9 @@ def quoted(text):
 class Engine:
     """The one session that a process can have, behind a lock."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, slow=None):
         self.directory = directory
+        self.slow = slow
         self.lock = threading.Lock()
         self.session = Session(os.path.join(directory, "store"))
         self.version = self.run("SELECT version()", "TabSeparated").decode().strip()
@@ -84,7 +87,7 @@ class Engine:
 
     def query(self, sql, body, database, output_format, settings, params):
         """Runs one statement; `settings` hold for it alone."""
-        with self.lock:
+        with self.slowly(sql, body), self.lock:
             changed = []
             try:
                 self.run(f"USE `{database or 'default'}`", "Null")
@@ -95,6 +98,19 @@ class Engine:
             finally:
                 for name in changed:
                     self.run(f"SET {name} = DEFAULT", "Null")
+
+    @contextlib.contextmanager
+    def slowly(self, sql, body):
+        """Makes an INSERT wait, if the file of `--slow` says so: `before 2.5` or `after 2.5`, in seconds. Nothing else waits."""
+        order = []
+        if self.slow and (sql or body).lstrip()[:6].upper() == b"INSERT":
+            with contextlib.suppress(FileNotFoundError), open(self.slow, encoding="ascii") as file:
+                order = file.read().split()
+        if order[:1] == ["before"]:
+            time.sleep(float(order[1]))
+        yield
+        if order[:1] == ["after"]:
+            time.sleep(float(order[1]))
 
     def statement(self, sql, body, output_format, params):
         text = sql.rstrip() + b"\n" + body if sql and body else sql or body
@@ -217,6 +233,7 @@ def main():
     arguments.add_argument("--port", type=int, default=0, help="0 takes a free port")
     arguments.add_argument("--user", help="the only user that may log in (default: no authentication)")
     arguments.add_argument("--password", default="", help="the user's password")
+    arguments.add_argument("--slow", help="a file that, while it is there, says how long an INSERT waits")
     arguments.add_argument("--until-eof", action="store_true", help="stop when stdin ends")
     arguments = arguments.parse_args()
 
@@ -224,7 +241,7 @@ def main():
         server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
         server.daemon_threads = True
         server.user, server.password = arguments.user, arguments.password
-        server.engine = Engine(arguments.data or temporary)
+        server.engine = Engine(arguments.data or temporary, arguments.slow)
 
         # `shutdown` waits for `serve_forever`, so it can't be called from the thread that runs it.
         def stop(*_):

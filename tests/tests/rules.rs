@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("utilizer-test-servers", &[]),
-    ("utilizer-tests", &[]),
+    ("utilizer-tests", &["utilizer-test-servers"]),
 ];
 
 /// Client libraries of databases: a host that is watched has no way into a store.

@@ -78,7 +78,8 @@ pub fn workspace() -> PathBuf {
     root.map_or_else(|| panic!("this package lies two folders below the root"), Path::to_owned)
 }
 
-fn python() -> PathBuf {
+/// The Python that has the engine.
+pub fn python() -> PathBuf {
     let python = std::env::var_os("UTILIZER_TEST_PYTHON")
         .map_or_else(|| workspace().join("target/venv/bin/python"), PathBuf::from);
     assert!(

@@ -16,7 +16,7 @@ mod prometheus;
 mod supervised;
 mod tail;
 
-pub use clickhouse::{ClickHouse, workspace};
+pub use clickhouse::{ClickHouse, python, workspace};
 pub use mosquitto::Mosquitto;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};

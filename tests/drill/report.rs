@@ -1,0 +1,124 @@
+//! What came out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::load::{Answer, Load, Push};
+use crate::plan::Step;
+use crate::process::Death;
+use crate::verify::{self, Finding, Metrics};
+use crate::world::World;
+
+/// The outcome of a drill.
+#[derive(Debug)]
+pub(crate) struct Report {
+    seed: u64,
+    span: Duration,
+    persistence: bool,
+    faults: BTreeMap<(&'static str, String), u32>,
+    findings: BTreeMap<(String, Push), Finding>,
+    metrics: Metrics,
+    declared: BTreeMap<String, u64>,
+    unanswered: usize,
+    refused: usize,
+    deaths: Vec<Death>,
+    drained: Option<Duration>,
+}
+
+impl Report {
+    /// Asks the stores.
+    pub(crate) fn new(
+        world: &World,
+        loads: &[Load],
+        steps: &[Step],
+        seed: u64,
+        span: Duration,
+        drained: Option<Duration>,
+    ) -> Outcome<Self> {
+        let mut faults = BTreeMap::new();
+        for step in steps {
+            *faults.entry((step.fault.name(), step.target.to_string())).or_default() += 1;
+        }
+        let answers: Vec<Answer> =
+            loads.iter().flat_map(|load| load.account().into_iter().map(|pushed| pushed.answer)).collect();
+        Ok(Self {
+            seed,
+            span,
+            persistence: world.settings.persistence,
+            faults,
+            findings: verify::findings(world, loads)?,
+            metrics: verify::metrics(world)?,
+            declared: verify::declared(world)?,
+            unanswered: answers.iter().filter(|answer| **answer == Answer::Unknown).count(),
+            refused: answers.iter().filter(|answer| matches!(answer, Answer::Refused(_))).count(),
+            deaths: world.deaths(),
+            drained,
+        })
+    }
+
+    /// Whether nothing was lost or doubled, and everything arrived in time.
+    pub(crate) fn is_clean(&self) -> bool {
+        let metrics = &self.metrics;
+        self.findings.values().all(Finding::is_clean)
+            && self.drained.is_some()
+            && metrics.holes == 0
+            && metrics.double == 0
+            && metrics.rows == metrics.committed
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: u32 = self.faults.values().sum();
+        writeln!(
+            f,
+            "seed {}: {faults} faults in {} s, broker's persistence {}",
+            self.seed,
+            self.span.as_secs(),
+            if self.persistence { "on" } else { "off" }
+        )?;
+        for ((fault, target), count) in &self.faults {
+            writeln!(f, "  {count:4} {fault} {target}")?;
+        }
+        let (mut accepted, mut stored, mut lost, mut double, mut wrong) = (0, 0, 0, 0, 0);
+        for ((host, kind), finding) in &self.findings {
+            accepted += finding.accepted;
+            stored += finding.stored;
+            lost += finding.lost.len();
+            double += finding.double.len();
+            wrong += finding.refused_but_stored.len() + finding.unknown.len();
+            for (what, numbers) in [
+                ("lost", &finding.lost),
+                ("double", &finding.double),
+                ("refused and stored", &finding.refused_but_stored),
+                ("never pushed", &finding.unknown),
+            ] {
+                if !numbers.is_empty() {
+                    writeln!(f, "  {host} {kind:?}: {} {what}:{}", numbers.len(), verify::some(numbers))?;
+                }
+            }
+        }
+        writeln!(
+            f,
+            "records: {accepted} accepted, {stored} stored, {lost} lost, {double} double, {wrong} stored and not accepted; \
+             pushes: {} unanswered, {} refused",
+            self.unanswered, self.refused
+        )?;
+        let metrics = &self.metrics;
+        writeln!(
+            f,
+            "metrics of {} boots: {} committed, {} rows, {} lost, {} double",
+            metrics.boots, metrics.committed, metrics.rows, metrics.holes, metrics.double
+        )?;
+        writeln!(f, "declared lost: {:?}", self.declared)?;
+        for death in &self.deaths {
+            writeln!(f, "ended by itself: {} ({}): {}", death.process, death.status, death.last_line)?;
+        }
+        match self.drained {
+            Some(drained) => write!(f, "everything had arrived {:.1} s after the last fault", drained.as_secs_f64()),
+            None => f.write_str("NOT everything arrived in time"),
+        }
+    }
+}
