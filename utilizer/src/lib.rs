@@ -1,4 +1,11 @@
 //! What is behind the operator's command.
 
 pub mod broker;
+pub mod command;
+pub mod fleet;
+pub mod glob;
+pub mod group;
+pub mod status;
+pub mod tail;
+pub mod terminal;
 pub mod up;

@@ -9,7 +9,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use daemon::config::duration;
 use daemon::log::Level;
+use utilizer::command::CommandError;
+use utilizer::group::{self, GroupCommand};
 use utilizer::up::{self, UpOptions};
+use utilizer::{status, tail};
 
 /// A wrong use. Failures while running exit with 1.
 const USAGE: u8 = 2;
@@ -47,27 +50,69 @@ enum Command {
         #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
         run_for: Option<Duration>,
     },
+    /// Follow what hosts publish, as it is published.
+    ///
+    /// On a terminal a line is `time host LEVEL service message`, times in UTC; in a pipe it is a JSON object with the
+    /// fields of the message and its `kind`. Records that a host sends again are shown once; those that did not come are
+    /// told as gaps. A host that is offline is shown as such.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer tail                                  everything of every host\n  \
+        utilizer tail web-01 --level warn              one host's warnings and errors\n  \
+        utilizer tail 'web-*' --kind logs --grep refused\n  \
+        utilizer tail --service checkout | jq -r .message\n  \
+        utilizer tail --kind status,alerts --mqtt mqtts://broker.example --ca-file ca.pem")]
+    Tail(tail::Args),
+    /// Show the state of hosts and exporters, as the broker keeps it.
+    ///
+    /// For each host: whether its agent is connected, how old that statement is, the groups of exporters that it waits for,
+    /// the lowest number of each kind that is not confirmed yet, and what it had to give up. For each exporter: its store
+    /// and what it takes. What is wrong stands below.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer status\n  \
+        utilizer status 'web-*' --mqtt mqtts://broker.example --ca-file ca.pem\n  \
+        utilizer status --check >/dev/null || echo something is wrong\n  \
+        utilizer status --json | jq -r '.hosts[] | select(.state == \"offline\") | .host'")]
+    Status(status::Args),
+    /// Act on a group of exporters.
+    #[command(subcommand)]
+    Group(GroupCommand),
 }
 
 fn main() -> ExitCode {
-    let Command::Up { data_dir, listen, mqtt_listen, interval, run_for } = Cli::parse().command;
+    let command = Cli::parse().command;
     let variable = |name: &str| std::env::var(name).ok();
-    let data_dir = data_dir.unwrap_or_else(|| up::default_data_dir(variable));
-    // The status lines say what happens; the log is for what goes wrong.
+    // The output says what happens; the log is for what goes wrong.
     let level = variable("LOG_LEVEL").and_then(|word| Level::from_word(&word)).unwrap_or(Level::Warn);
     daemon::log::init(level);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format_args!("can't start the runtime: {error}")),
     };
-    let options = UpOptions { data_dir, listen, mqtt_listen, interval, run_for };
-    let result = runtime.block_on(up::run(options, &mut std::io::stdout()));
+    let code = match command {
+        Command::Up { data_dir, listen, mqtt_listen, interval, run_for } => {
+            let data_dir = data_dir.unwrap_or_else(|| up::default_data_dir(variable));
+            let options = UpOptions { data_dir, listen, mqtt_listen, interval, run_for };
+            match runtime.block_on(up::run(options, &mut std::io::stdout())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(if error.is_usage() { USAGE } else { 1 }, &error),
+            }
+        }
+        Command::Status(args) => ended(runtime.block_on(status::run(args))),
+        Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
+        Command::Tail(args) => ended(runtime.block_on(tail::run(args)).map(|()| ExitCode::SUCCESS)),
+    };
     // A write that the stop cut off still ends on its thread, and closes the database there: without that, everything since
     // the last checkpoint stays beside the file, in its write-ahead log.
     runtime.shutdown_timeout(CLOSING);
+    code
+}
+
+fn ended(result: Result<ExitCode, CommandError>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(if error.is_usage() { USAGE } else { 1 }, &error),
+        Ok(code) => code,
+        Err(CommandError::Closed) => ExitCode::SUCCESS,
+        Err(error @ CommandError::Usage(_)) => fail(USAGE, &error),
+        Err(error @ CommandError::Failed(_)) => fail(1, &error),
     }
 }
 

@@ -20,6 +20,7 @@ use utilizer_exporter_sqlite::{Sqlite, SqliteConfig};
 use wire::{GroupName, MemberName, Topic};
 
 use crate::broker::{Broker, BrokerError};
+use crate::terminal::{human_bytes, plain};
 
 /// What `utilizer up` was asked for.
 #[derive(Debug, Clone)]
@@ -272,10 +273,10 @@ fn status_line(reading: &Reading, metrics: &Metrics) -> String {
     let percent = |name| all(name).next().map_or("     -".to_owned(), |value| format!("{value:5.1}%"));
     let fullest = all("disk_percent").fold(None, |most: Option<f64>, value| Some(most.map_or(value, |m| m.max(value))));
     let disk = fullest.map_or("     -".to_owned(), |value| format!("{value:5.1}%"));
-    let rate = |name| human(all(name).sum());
+    let rate = |name| human_bytes(all(name).sum());
     let top = reading.processes.as_ref().and_then(|list| list.first());
-    let top = top
-        .map_or(String::new(), |process| format!("  top {} ({:.0}%)", printable(&process.name), process.cpu_percent));
+    let top =
+        top.map_or(String::new(), |process| format!("  top {} ({:.0}%)", plain(&process.name), process.cpu_percent));
     let time = reading.snapshot.time.to_string();
     format!(
         "{}  cpu {}  memory {}  disk {disk}  network {}/s in {}/s out  rows {}{top}\n",
@@ -286,22 +287,6 @@ fn status_line(reading: &Reading, metrics: &Metrics) -> String {
         rate("network_transmit_bytes_per_second"),
         metrics.rows_written(),
     )
-}
-
-/// A process names itself as it likes: what would steer the terminal is not written to it.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-fn human(bytes: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]
@@ -316,19 +301,5 @@ mod tests {
         assert_eq!(dir(&[("HOME", "/home/u")]), Path::new("/home/u/.local/share/utilizer"));
         assert_eq!(dir(&[("HOME", "/home/u"), ("XDG_DATA_HOME", "/data")]), Path::new("/data/utilizer"));
         assert_eq!(dir(&[("XDG_DATA_HOME", "relative")]), Path::new("/var/lib/utilizer/up"));
-    }
-
-    #[test]
-    fn names_do_not_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31m\nb\u{9b}é"), "a?[31m?b?é");
-        assert_eq!(printable("kworker/0:1"), "kworker/0:1");
-    }
-
-    #[test]
-    fn rates_are_short() {
-        assert_eq!(human(0.0), "0 B");
-        assert_eq!(human(1023.4), "1023 B");
-        assert_eq!(human(1536.0), "1.5 KiB");
-        assert_eq!(human(5e12), "4.5 TiB");
     }
 }
