@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{BootId, Kind};
@@ -15,6 +16,19 @@ pub struct Ranges(Vec<(u64, u64)>);
 /// Record numbers by run of the agent and by kind.
 pub type SeqByBoot<T> = BTreeMap<BootId, BTreeMap<Kind, T>>;
 
+/// Reads a [`SeqByBoot`] and skips kinds that this version does not have: what it does know still counts.
+pub(crate) fn by_boot<'de, D, T>(deserializer: D) -> Result<SeqByBoot<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let text = BTreeMap::<BootId, BTreeMap<String, T>>::deserialize(deserializer)?;
+    let known = |kinds: BTreeMap<String, T>| {
+        kinds.into_iter().filter_map(|(kind, value)| Some((kind.parse::<Kind>().ok()?, value))).collect()
+    };
+    Ok(text.into_iter().map(|(boot, kinds)| (boot, known(kinds))).collect())
+}
+
 /// A range runs backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the range [{from}, {to}] ends before it begins")]
@@ -24,6 +38,14 @@ pub struct RangeError {
 }
 
 impl Ranges {
+    /// How many ranges a set may have that comes from outside. A member that has more of a host says so in parts.
+    pub const LIMIT: usize = 65_536;
+
+    /// The numbers from `from` to `to`, both included; none if `to` is smaller.
+    pub fn of(from: u64, to: u64) -> Self {
+        if to < from { Self::default() } else { Self(vec![(from, to)]) }
+    }
+
     /// Adds one number.
     pub fn insert(&mut self, seq: u64) {
         self.insert_range(seq, seq);
@@ -43,7 +65,12 @@ impl Ranges {
         self.0.splice(start..stop.max(start), [(from, to)]);
     }
 
-    /// Takes out all numbers from `from` to `to`, both included.
+    /// Takes away one number.
+    pub fn remove(&mut self, seq: u64) {
+        self.remove_range(seq, seq);
+    }
+
+    /// Takes away all numbers from `from` to `to`, both included; nothing if `to` is smaller.
     pub fn remove_range(&mut self, from: u64, to: u64) {
         if to < from {
             return;
@@ -51,9 +78,75 @@ impl Ranges {
         let start = self.0.partition_point(|&(_, end)| end < from);
         let stop = self.0.partition_point(|&(begin, _)| begin <= to).max(start);
         let cut = &self.0[start..stop];
-        let before = cut.first().filter(|&&(begin, _)| begin < from).map(|&(begin, _)| (begin, from - 1));
-        let after = cut.last().filter(|&&(_, end)| end > to).map(|&(_, end)| (to + 1, end));
+        let (Some(&(first, _)), Some(&(_, last))) = (cut.first(), cut.last()) else { return };
+        let before = (first < from).then(|| (first, from - 1));
+        let after = (last > to).then(|| (to + 1, last));
         self.0.splice(start..stop, before.into_iter().chain(after));
+    }
+
+    /// Adds all numbers of another set.
+    pub fn add(&mut self, other: &Ranges) {
+        if self.0.is_empty() {
+            self.0.clone_from(&other.0);
+        } else {
+            other.iter().for_each(|(from, to)| self.insert_range(from, to));
+        }
+    }
+
+    /// Takes away all numbers of another set.
+    pub fn subtract(&mut self, other: &Ranges) {
+        other.iter().for_each(|(from, to)| self.remove_range(from, to));
+    }
+
+    /// The numbers that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Ranges) -> Ranges {
+        let (mut a, mut b) = (self.iter().peekable(), other.iter().peekable());
+        let mut both = Vec::new();
+        while let (Some(&(from_a, to_a)), Some(&(from_b, to_b))) = (a.peek(), b.peek()) {
+            let (from, to) = (from_a.max(from_b), to_a.min(to_b));
+            if from <= to {
+                both.push((from, to));
+            }
+            if to_a < to_b {
+                a.next()
+            } else {
+                b.next()
+            };
+        }
+        Ranges(both)
+    }
+
+    /// The range that holds the number, if any does.
+    pub fn range_of(&self, seq: u64) -> Option<(u64, u64)> {
+        let at = self.0.partition_point(|&(_, end)| end < seq);
+        self.0.get(at).copied().filter(|&(begin, _)| begin <= seq)
+    }
+
+    /// The smallest number of the set that is not below `seq`.
+    pub fn next_from(&self, seq: u64) -> Option<u64> {
+        let at = self.0.partition_point(|&(_, end)| end < seq);
+        self.0.get(at).map(|&(begin, _)| begin.max(seq))
+    }
+
+    /// Whether all numbers from `from` to `to` are in the set.
+    pub fn covers(&self, from: u64, to: u64) -> bool {
+        self.range_of(from).is_some_and(|(_, end)| to <= end)
+    }
+
+    /// The smallest number.
+    pub fn first(&self) -> Option<u64> {
+        self.0.first().map(|&(begin, _)| begin)
+    }
+
+    /// The largest number.
+    pub fn last(&self) -> Option<u64> {
+        self.0.last().map(|&(_, end)| end)
+    }
+
+    /// How many ranges it has: what it costs.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether the number is in the set.
@@ -78,16 +171,48 @@ impl Ranges {
     }
 }
 
+impl FromIterator<(u64, u64)> for Ranges {
+    /// From ranges in any order; backward ones are left out.
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(ranges: I) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().filter(|(from, to)| from <= to).collect();
+        // Sorted first: to insert one after the other costs the square of their number where they come from a foe.
+        ranges.sort_unstable();
+        let mut melted: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+        for (from, to) in ranges {
+            match melted.last_mut() {
+                Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
+                _ => melted.push((from, to)),
+            }
+        }
+        Ranges(melted)
+    }
+}
+
 impl<'de> Deserialize<'de> for Ranges {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut ranges = Ranges::default();
-        for (from, to) in Vec::<(u64, u64)>::deserialize(deserializer)? {
-            if to < from {
-                return Err(serde::de::Error::custom(RangeError { from, to }));
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Ranges;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("[[from, to], …]")
             }
-            ranges.insert_range(from, to);
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ranges, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((from, to)) = seq.next_element::<(u64, u64)>()? {
+                    if to < from {
+                        return Err(A::Error::custom(RangeError { from, to }));
+                    }
+                    if pairs.len() == Ranges::LIMIT {
+                        return Err(A::Error::custom(format_args!("more than {} ranges in one set", Ranges::LIMIT)));
+                    }
+                    pairs.push((from, to));
+                }
+                Ok(pairs.into_iter().collect())
+            }
         }
-        Ok(ranges)
+        deserializer.deserialize_seq(Pairs)
     }
 }
 
@@ -137,6 +262,18 @@ mod tests {
             let pairs: Vec<_> = ranges.iter().collect();
             assert!(pairs.windows(2).all(|w| w[0].1 + 1 < w[1].0), "{pairs:?} must be sorted and apart");
         }
+    }
+
+    #[test]
+    fn the_ends_of_the_numbers_hold() {
+        let mut ranges = Ranges::of(0, u64::MAX);
+        ranges.remove(0);
+        ranges.remove(u64::MAX);
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(1, u64::MAX - 1)]);
+        assert_eq!(Ranges::of(0, u64::MAX).count(), u64::MAX, "saturates");
+        let many = (0..=Ranges::LIMIT as u64).map(|n| format!("[{0},{0}]", n * 2)).collect::<Vec<_>>().join(",");
+        let error = serde_json::from_str::<Ranges>(&format!("[{many}]")).unwrap_err();
+        assert!(error.to_string().contains("more than 65536 ranges"), "{error}");
     }
 
     #[test]

@@ -374,3 +374,23 @@ fn a_host_name_from_the_system_is_made_safe() {
     assert_eq!(name(""), None);
     assert_eq!(name(&"ü".repeat(200)).map(|n| n.len()), Some(90));
 }
+
+#[test]
+fn kinds_of_a_later_version_are_skipped() {
+    let confirmation: Confirmation =
+        serde_json::from_str(r#"{"v":1,"whole":true,"held":{"b":{"metrics":[[1,2]],"traces":[[1,9]]}}}"#).unwrap();
+    let known = std::collections::BTreeMap::from([(Kind::Metrics, Ranges::of(1, 2))]);
+    assert_eq!(confirmation.held.into_iter().collect::<Vec<_>>(), [("b".parse().unwrap(), known)]);
+
+    let mut tier: serde_json::Value = serde_json::from_str(include_str!("../golden/tier-status.json")).unwrap();
+    tier["kinds"] = serde_json::json!(["traces", "logs"]);
+    let tier: TierStatus = serde_json::from_value(tier).unwrap();
+    assert_eq!(tier.kinds, [Kind::Logs]);
+
+    let mut status: serde_json::Value = serde_json::from_str(include_str!("../golden/status.json")).unwrap();
+    status["lowest_unconfirmed"] = serde_json::json!({"b": {"traces": 4, "logs": 7}});
+    status["dropped"] = serde_json::json!([["b", "traces", 1, 2, "full"], ["b", "logs", 3, 4, "full"]]);
+    let status: Status = serde_json::from_value(status).unwrap();
+    assert_eq!(status.lowest_unconfirmed.values().flatten().collect::<Vec<_>>(), [(&Kind::Logs, &7)]);
+    assert_eq!(status.dropped.iter().map(|loss| loss.kind).collect::<Vec<_>>(), [Kind::Logs]);
+}

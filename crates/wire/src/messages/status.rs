@@ -1,7 +1,10 @@
+use std::marker::PhantomData;
+
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ranges::by_boot;
 use crate::{BootId, GroupName, HostName, Kind, LabelSet, SeqByBoot, Timestamp};
 
 /// A host's state. Retained: birth (`online`), clean stop and last will (`offline`), each with the agent's run.
@@ -36,10 +39,10 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,
     /// The lowest number that some group has not confirmed, per run and kind: ledgers may forget what is below.
-    #[serde(default, skip_serializing_if = "SeqByBoot::is_empty")]
+    #[serde(default, skip_serializing_if = "SeqByBoot::is_empty", deserialize_with = "by_boot")]
     pub lowest_unconfirmed: SeqByBoot<u64>,
     /// Records that will never come, until every group has booked them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "known_losses")]
     pub dropped: Vec<Loss>,
 }
 
@@ -147,15 +150,39 @@ impl Serialize for Loss {
 
 impl<'de> Deserialize<'de> for Loss {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Loss;
+        let LossOf { boot, kind, from, to, reason } = LossOf::<Kind>::deserialize(deserializer)?;
+        Ok(Loss { boot, kind, from, to, reason })
+    }
+}
+
+/// Reads losses and skips those of kinds that this version does not have.
+fn known_losses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Loss>, D::Error> {
+    let known = |LossOf { boot, kind, from, to, reason }: LossOf<String>| {
+        Some(Loss { boot, kind: kind.parse().ok()?, from, to, reason })
+    };
+    Ok(Vec::<LossOf<String>>::deserialize(deserializer)?.into_iter().filter_map(known).collect())
+}
+
+/// A loss whose kind may be one of a later version.
+struct LossOf<K> {
+    boot: BootId,
+    kind: K,
+    from: u64,
+    to: u64,
+    reason: LossReason,
+}
+
+impl<'de, K: Deserialize<'de>> Deserialize<'de> for LossOf<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<K>(PhantomData<K>);
+        impl<'de, K: Deserialize<'de>> Visitor<'de> for Fields<K> {
+            type Value = LossOf<K>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("[boot, kind, from, to, reason]")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Loss, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<LossOf<K>, A::Error> {
                 let short = |length| A::Error::invalid_length(length, &"[boot, kind, from, to, reason]");
                 let boot = seq.next_element()?.ok_or_else(|| short(0))?;
                 let kind = seq.next_element()?.ok_or_else(|| short(1))?;
@@ -167,10 +194,10 @@ impl<'de> Deserialize<'de> for Loss {
                 if to < from {
                     return Err(A::Error::custom("a loss that ends before it begins"));
                 }
-                Ok(Loss { boot, kind, from, to, reason })
+                Ok(LossOf { boot, kind, from, to, reason })
             }
         }
-        deserializer.deserialize_seq(Fields)
+        deserializer.deserialize_seq(Fields(PhantomData))
     }
 }
 

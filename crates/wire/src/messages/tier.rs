@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{GroupName, Kind, MemberName, Timestamp};
 
@@ -19,6 +19,7 @@ pub struct TierStatus {
     /// What it writes into: `postgres`, `clickhouse`, `sqlite`.
     pub sink: String,
     /// The kinds it takes.
+    #[serde(deserialize_with = "known_kinds")]
     pub kinds: Vec<Kind>,
     /// Whether it confirms what it holds and commits, so that agents keep their records until it does.
     pub durable: bool,
@@ -35,4 +36,9 @@ pub enum TierState {
     Online,
     /// It is not.
     Offline,
+}
+
+/// Skips kinds that this version does not have: an agent that has none of them still waits for the others.
+fn known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Kind>, D::Error> {
+    Ok(Vec::<String>::deserialize(deserializer)?.iter().filter_map(|kind| kind.parse().ok()).collect())
 }
