@@ -1,6 +1,9 @@
 //! What a group has of a host: the numbers that are in its store, and those that the host declared lost.
 
-use wire::{BootId, HostName, Kind, Ranges};
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::messages::Loss;
+use wire::{BootId, HostName, Kind, Ranges, Timestamp};
 
 use crate::Identity;
 
@@ -52,18 +55,90 @@ impl Entry {
     /// Books the numbers from `from` to `to`, both included, as lost, but those that are in the store.
     pub fn lose(&mut self, from: u64, to: u64) {
         self.lost.insert_range(from, to);
-        for (from, to) in self.committed.iter() {
-            self.lost.remove_range(from, to);
-        }
+        self.lost.subtract(&self.committed);
     }
 
     /// What a host need not keep any longer.
     pub fn union(&self) -> Ranges {
         let mut union = self.committed.clone();
-        for (from, to) in self.lost.iter() {
-            union.insert_range(from, to);
-        }
+        union.add(&self.lost);
         union
+    }
+}
+
+/// A ledger that a member keeps beside its spool, for stores without transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    entries: BTreeMap<Key, (Entry, Timestamp)>,
+}
+
+impl Ledger {
+    /// An entry as it stood on disk, and when it was last changed. Sets of the same key are united.
+    pub fn restore(&mut self, key: Key, entry: &Entry, touched: Timestamp) {
+        let (into, at) = self.entries.entry(key).or_insert_with(|| (Entry::default(), touched));
+        into.committed.add(&entry.committed);
+        into.lost.add(&entry.lost);
+        into.lost.subtract(&into.committed);
+        *at = touched.max(*at);
+    }
+
+    /// All entries, and when each was last changed.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Entry, Timestamp)> {
+        self.entries.iter().map(|(key, (entry, touched))| (key, entry, *touched))
+    }
+
+    /// Whether a record is still to be written.
+    pub fn is_new(&self, record: &Identity) -> bool {
+        self.entries.get(&record.key()).is_none_or(|(entry, _)| entry.is_new(record.seq))
+    }
+
+    /// Books a record as written; `false` if it was booked before.
+    pub fn commit(&mut self, record: &Identity, now: Timestamp) -> bool {
+        let (entry, touched) = self.entries.entry(record.key()).or_insert_with(|| (Entry::default(), now));
+        *touched = now;
+        entry.commit(record.seq)
+    }
+
+    /// Books a host's loss, but for what is in the store; `false` if that was booked before.
+    pub fn lose(&mut self, host: &HostName, loss: &Loss, now: Timestamp) -> bool {
+        let key = Key { host: host.clone(), boot: loss.boot.clone(), kind: loss.kind };
+        let (entry, touched) = self.entries.entry(key).or_insert_with(|| (Entry::default(), now));
+        let before = entry.lost.clone();
+        entry.lose(loss.from, loss.to);
+        *touched = now;
+        before != entry.lost
+    }
+
+    /// The entries of a host.
+    pub fn of(&self, host: &HostName) -> Vec<(Key, Entry)> {
+        // Sorted by host first; no boot id is shorter than one character, so nothing of the host stands before this.
+        let of_host =
+            self.entries.iter().skip_while(|(key, _)| key.host < *host).take_while(|(key, _)| key.host == *host);
+        of_host.map(|(key, (entry, _))| (key.clone(), entry.clone())).collect()
+    }
+
+    /// Forgets entries that nothing has changed since `until` and whose run is in no spool any more: the host's status is
+    /// known and does not name it. Without a status of the host nothing can be said of its runs, so they stay. Gives the
+    /// keys.
+    pub fn forget<'a>(
+        &mut self,
+        until: Timestamp,
+        named: impl Fn(&HostName) -> Option<&'a BTreeSet<BootId>>,
+    ) -> Vec<Key> {
+        let mut gone = Vec::new();
+        self.entries.retain(|key, (_, touched)| {
+            let keep = *touched >= until || named(&key.host).is_none_or(|named| named.contains(&key.boot));
+            if !keep {
+                gone.push(key.clone());
+            }
+            keep
+        });
+        gone
+    }
+
+    /// How many ranges it keeps: what its memory depends on.
+    pub fn size(&self) -> usize {
+        self.entries.values().map(|(entry, _)| 1 + entry.committed.len() + entry.lost.len()).sum()
     }
 }
 
