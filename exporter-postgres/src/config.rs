@@ -20,12 +20,22 @@ pub struct PostgresConfig {
     pub password: Option<String>,
     /// Rows older than this get no day partition of their own. The same as the tier's `[retention] metrics`.
     pub retention: Duration,
+    /// Alerts that arrived longer ago are deleted.
+    pub alerts_retention: Duration,
+    /// How many connections write, at least 1. Each has a transaction of its own, for hosts of its own.
+    pub connections: usize,
 }
 
 impl PostgresConfig {
-    /// For a url, with the default retention of 90 days.
+    /// For a url, with the defaults: one connection, metrics kept for 90 days, alerts for a year.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), password: None, retention: Duration::from_secs(90 * 86_400) }
+        Self {
+            url: url.into(),
+            password: None,
+            retention: Duration::from_secs(90 * 86_400),
+            alerts_retention: Duration::from_secs(365 * 86_400),
+            connections: 1,
+        }
     }
 
     /// Whether the url can be used, without asking the network.
@@ -91,6 +101,8 @@ impl fmt::Debug for PostgresConfig {
             .field("url", &url)
             .field("password", &self.password.as_ref().map(|_| "redacted"))
             .field("retention", &self.retention)
+            .field("alerts_retention", &self.alerts_retention)
+            .field("connections", &self.connections)
             .finish()
     }
 }

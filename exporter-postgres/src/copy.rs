@@ -1,93 +1,114 @@
 //! A batch into its tables by binary COPY.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::pin::Pin;
 
-use exporter::rows::{AlertRow, Batch, MetricRow};
-use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::{Json, ToSql, Type};
-use tokio_postgres::{Client, Error, Transaction};
-use wire::Timestamp;
+use bytes::Bytes;
+use exporter::rows::{AlertRow, MetricRow, Record, Rows as Table};
+use futures_util::SinkExt;
+use tokio_postgres::{Client, CopyInSink, Error, Statement};
 
-const METRICS: &str = "COPY recap_system_metrics (job_id, stage, metric_name, metric_value, metadata, recorded_at) \
-                       FROM STDIN (FORMAT binary)";
-const METRIC_TYPES: [Type; 6] =
-    [Type::VARCHAR, Type::VARCHAR, Type::VARCHAR, Type::FLOAT8, Type::JSONB, Type::TIMESTAMPTZ];
+use crate::binary::Rows;
 
-const ALERTS: &str = "COPY alerts (time, host, alert_name, state, severity, labels, annotations, value, active_at, \
-                      resolved_at, fingerprint, event_id) FROM STDIN (FORMAT binary)";
-const ALERT_TYPES: [Type; 12] = [
-    Type::TIMESTAMPTZ,
-    Type::VARCHAR,
-    Type::TEXT,
-    Type::VARCHAR,
-    Type::TEXT,
-    Type::JSONB,
-    Type::JSONB,
-    Type::FLOAT8,
-    Type::TIMESTAMPTZ,
-    Type::TIMESTAMPTZ,
-    Type::TEXT,
-    Type::TEXT,
-];
+pub(crate) const METRICS: &str = "COPY recap_system_metrics (job_id, stage, metric_name, metric_value, metadata, recorded_at) \
+     FROM STDIN (FORMAT binary)";
 
-/// Writes all tables' rows in one transaction.
-pub(crate) async fn write(client: &mut Client, batch: &Batch) -> Result<(), Error> {
-    let transaction = client.transaction().await?;
-    metrics(&transaction, batch.metrics()).await?;
-    alerts(&transaction, batch.alerts()).await?;
-    transaction.commit().await
+pub(crate) const ALERTS: &str = "COPY alerts (time, host, alert_name, state, severity, labels, annotations, value, active_at, \
+     resolved_at, fingerprint, event_id) FROM STDIN (FORMAT binary)";
+
+/// A COPY under way.
+struct Copy {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    rows: Rows,
 }
 
-async fn metrics(transaction: &Transaction<'_>, rows: impl Iterator<Item = &MetricRow>) -> Result<(), Error> {
-    let mut rows = rows.peekable();
-    if rows.peek().is_none() {
+impl Copy {
+    async fn begin(client: &Client, statement: &Statement) -> Result<Self, Error> {
+        Ok(Self { sink: Box::pin(client.copy_in(statement).await?), rows: Rows::new() })
+    }
+
+    /// Sends what is there, if it is much. The server reads while the next rows are written down.
+    async fn send(&mut self) -> Result<(), Error> {
+        match self.rows.piece() {
+            Some(piece) => self.sink.send(piece).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end(mut self) -> Result<(), Error> {
+        self.sink.send(self.rows.end()).await?;
+        self.sink.as_mut().finish().await.map(drop)
+    }
+}
+
+/// Writes the rows of `recap_system_metrics`.
+pub(crate) async fn metrics(client: &Client, statement: &Statement, records: &[&Record]) -> Result<(), Error> {
+    let rows = || {
+        records.iter().flat_map(|record| match &record.rows {
+            Table::Metrics(rows) => rows.as_slice(),
+            _ => &[],
+        })
+    };
+    if rows().next().is_none() {
         return Ok(());
     }
-    let copy = transaction.copy_in(METRICS).await?;
-    let mut writer = std::pin::pin!(BinaryCopyInWriter::new(copy, &METRIC_TYPES));
-    for row in rows {
-        let values: [&(dyn ToSql + Sync); 6] = [
-            &&*row.job_id,
-            &&*row.stage,
-            &row.metric_name,
-            &row.metric_value,
-            &row.metadata.as_ref().map(|object| Json(object.parse())),
-            &system_time(row.recorded_at),
-        ];
-        writer.as_mut().write(&values).await?;
+    let mut copy = Copy::begin(client, statement).await?;
+    for row in rows() {
+        metric(&mut copy.rows, row);
+        copy.send().await?;
     }
-    writer.as_mut().finish().await.map(drop)
+    copy.end().await
 }
 
-async fn alerts(transaction: &Transaction<'_>, rows: impl Iterator<Item = &AlertRow>) -> Result<(), Error> {
-    let mut rows = rows.peekable();
-    if rows.peek().is_none() {
+/// Writes the rows of `alerts`.
+pub(crate) async fn alerts(client: &Client, statement: &Statement, records: &[&Record]) -> Result<(), Error> {
+    let rows = || {
+        records.iter().filter_map(|record| match &record.rows {
+            Table::Alert(row) => Some(row),
+            _ => None,
+        })
+    };
+    if rows().next().is_none() {
         return Ok(());
     }
-    let copy = transaction.copy_in(ALERTS).await?;
-    let mut writer = std::pin::pin!(BinaryCopyInWriter::new(copy, &ALERT_TYPES));
-    for row in rows {
-        let values: [&(dyn ToSql + Sync); 12] = [
-            &system_time(row.time),
-            &row.host,
-            &row.alert_name,
-            &row.state,
-            &row.severity,
-            &Json(&row.labels),
-            &Json(&row.annotations),
-            &row.value,
-            &system_time(row.active_at),
-            &row.resolved_at.map(system_time),
-            &row.fingerprint,
-            &row.event_id,
-        ];
-        writer.as_mut().write(&values).await?;
+    let mut copy = Copy::begin(client, statement).await?;
+    for row in rows() {
+        alert(&mut copy.rows, row);
+        copy.send().await?;
     }
-    writer.as_mut().finish().await.map(drop)
+    copy.end().await
 }
 
-/// Exact: both count milliseconds from the same epoch, and rows keep to the years 1 to 9999.
-pub(crate) fn system_time(time: Timestamp) -> SystemTime {
-    let distance = Duration::from_millis(time.as_millis().unsigned_abs());
-    if time.as_millis() < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+fn metric(rows: &mut Rows, row: &MetricRow) {
+    rows.row(6);
+    rows.text(&row.job_id);
+    rows.text(&row.stage);
+    rows.text(&row.metric_name);
+    rows.float(row.metric_value);
+    match &row.metadata {
+        Some(object) => rows.json(object.as_str()),
+        None => rows.null(),
+    }
+    rows.time(row.recorded_at);
+}
+
+fn alert(rows: &mut Rows, row: &AlertRow) {
+    rows.row(12);
+    rows.time(row.time);
+    rows.text(&row.host);
+    rows.text(&row.alert_name);
+    rows.text(row.state);
+    rows.text(&row.severity);
+    rows.object(&row.labels);
+    rows.object(&row.annotations);
+    match row.value {
+        Some(value) => rows.float(value),
+        None => rows.null(),
+    }
+    rows.time(row.active_at);
+    match row.resolved_at {
+        Some(time) => rows.time(time),
+        None => rows.null(),
+    }
+    rows.text(&row.fingerprint);
+    rows.text(&row.event_id);
 }

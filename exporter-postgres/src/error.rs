@@ -30,6 +30,16 @@ pub(crate) fn schema_error(doing: impl Into<String>, error: Error) -> SinkError 
     with_remedy(remedy, doing, error)
 }
 
+/// Of the failures of two connections, the one that decides: what needs a person, then what may pass by itself.
+pub(crate) fn worst(one: SinkError, other: SinkError) -> SinkError {
+    let rank = |error: &SinkError| match error {
+        SinkError::Fatal { .. } => 2,
+        SinkError::Retry { .. } => 1,
+        SinkError::Poison { .. } => 0,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
+}
+
 /// A refusal of ours.
 pub(crate) fn fatal(doing: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> SinkError {
     SinkError::Fatal { doing: doing.into(), source: source.into() }

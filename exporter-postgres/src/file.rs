@@ -1,13 +1,14 @@
 //! The configuration file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use daemon::config::{Fault, Loaded};
+use daemon::config::{Fault, Loaded, duration};
 use daemon::mqtt::Password;
 use exporter::cli::Exporter;
 use exporter::config::{
-    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection, ServeSection,
-    default_state_dir, password,
+    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection, default_state_dir,
+    password,
 };
 use serde::Deserialize;
 
@@ -15,6 +16,9 @@ use crate::{Postgres, PostgresConfig};
 
 /// Where its own pages are.
 const LISTEN: &str = "[::]:9461";
+
+/// More would only wait for each other in the server.
+const MOST_CONNECTIONS: usize = 64;
 
 /// `/etc/utilizer/exporter-postgres.toml`; `config/exporter-postgres.toml` explains every key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -58,6 +62,27 @@ pub struct PostgresSection {
     pub password: Option<Password>,
     /// A file whose first line is the password.
     pub password_file: PathBuf,
+    /// How many connections write at the same time.
+    pub connections: usize,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSection {
+    /// Days of metrics that ended longer ago are deleted; rows older than this get no partition of their own.
+    #[serde(with = "duration")]
+    pub metrics: Duration,
+    /// Alerts that arrived longer ago are deleted.
+    #[serde(with = "duration")]
+    pub alerts: Duration,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        let PostgresConfig { retention, alerts_retention, .. } = PostgresConfig::new("");
+        Self { metrics: retention, alerts: alerts_retention }
+    }
 }
 
 impl Default for PostgresSection {
@@ -66,6 +91,7 @@ impl Default for PostgresSection {
             url: "postgres://utilizer@127.0.0.1:5432/utilizer".to_owned(),
             password: None,
             password_file: PathBuf::new(),
+            connections: 1,
         }
     }
 }
@@ -93,7 +119,15 @@ impl Exporter for Configuration {
         let section = &loaded.value.postgres;
         let mut config = PostgresConfig::new(&section.url);
         config.retention = loaded.value.retention.metrics;
+        config.alerts_retention = loaded.value.retention.alerts;
+        config.connections = section.connections;
         let mut faults = Vec::new();
+        if !(1..=MOST_CONNECTIONS).contains(&section.connections) {
+            faults.push(loaded.fault("postgres.connections", format_args!("1 to {MOST_CONNECTIONS} are possible")));
+        }
+        if config.alerts_retention < Duration::from_secs(86_400) {
+            faults.push(loaded.fault("retention.alerts", "at least a day (1d) must be kept"));
+        }
         match password(loaded, "postgres.password_file", section.password.as_ref(), &section.password_file) {
             Ok(password) => config.password = password,
             Err(fault) => faults.push(fault),
@@ -124,6 +158,7 @@ mod tests {
             "state_dir",
             "postgres.url",
             "postgres.password_file",
+            "postgres.connections",
             "mqtt.url",
             "mqtt.username",
             "mqtt.password_file",
@@ -138,6 +173,7 @@ mod tests {
             "batch.max_rows",
             "batch.max_age",
             "retention.metrics",
+            "retention.alerts",
             "dead_letters.max_bytes",
             "serve.listen",
             "serve.allow",

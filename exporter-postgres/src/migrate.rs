@@ -7,10 +7,17 @@ use crate::config::Place;
 use crate::error::{fatal, schema_error};
 
 /// In order; version 1 is the first. A file that was released is never edited: a change is a new file.
-const MIGRATIONS: &[(&str, &str)] = &[("first_tables", include_str!("../migrations/0001_first_tables.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first_tables", include_str!("../migrations/0001_first_tables.sql")),
+    ("delivery_ledger", include_str!("../migrations/0002_delivery_ledger.sql")),
+];
 
-/// What the first migration makes.
-const TABLES: [&str; 4] = ["recap_system_metrics", "admin_jobs", "alerts", "hosts"];
+/// The ledger's multiranges came with it.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// What the migrations make.
+const TABLES: [&str; 6] =
+    ["recap_system_metrics", "admin_jobs", "alerts", "hosts", "delivery_ledger", "retention_marks"];
 
 /// Members that start at the same time take turns with this advisory lock of the database: "utilizer" in ASCII.
 pub(crate) const LOCK: i64 = 0x7574_696c_697a_6572;
@@ -18,6 +25,19 @@ pub(crate) const LOCK: i64 = 0x7574_696c_697a_6572;
 /// Brings the schema up to date and gives how many versions were applied.
 pub(crate) async fn migrate(client: &mut Client, place: &Place) -> Result<usize, SinkError> {
     let doing = || format!("bringing the schema of postgres at {place} up to date");
+    let server = client
+        .query_one("SELECT current_setting('server_version_num')::int, current_setting('server_version')", &[])
+        .await
+        .and_then(|row| Ok((row.try_get::<_, i32>(0)?, row.try_get::<_, String>(1)?)))
+        .map_err(|e| schema_error(doing(), e))?;
+    if server.0 < OLDEST_SERVER {
+        let refusal = format!(
+            "the server is PostgreSQL {}, and the ledger of what was delivered needs 14 or newer (multiranges); \
+             upgrade it, or point [postgres] url at a newer one",
+            server.1
+        );
+        return Err(fatal(doing(), refusal));
+    }
     let mut applied = 0;
     loop {
         let transaction = client.transaction().await.map_err(|e| schema_error(doing(), e))?;

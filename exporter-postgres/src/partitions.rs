@@ -91,10 +91,25 @@ fn wanted(times: impl Iterator<Item = Timestamp>, now: Timestamp, retention: Dur
     days
 }
 
+/// The names of the day partitions that ended at `end` or before, oldest first. Partitions of other names are their
+/// makers' own matter.
+pub(crate) async fn ended(client: &Client, end: Timestamp) -> Result<Vec<String>, tokio_postgres::Error> {
+    let last = name(day(end));
+    let sql = "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+               WHERE i.inhparent = 'recap_system_metrics'::regclass
+                   AND c.relname ~ '^recap_system_metrics_[0-9]{8}$' AND c.relname < $1::text
+               ORDER BY c.relname";
+    client.query(sql, &[&last]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+fn name(day: Day) -> String {
+    format!("recap_system_metrics_{}", date(day).replace('-', ""))
+}
+
 /// Makes one day's partition in a transaction of its own. It does nothing where it exists already.
 async fn create(client: &mut Client, place: &Place, day: Day) -> Result<Outcome, SinkError> {
     let (from, to) = (date(day), date(day + 1));
-    let name = format!("recap_system_metrics_{}", from.replace('-', ""));
+    let name = name(day);
     let doing = || format!("making the partition {name} of postgres at {place}");
     let transaction = client.transaction().await.map_err(|e| schema_error(doing(), e))?;
     transaction

@@ -166,10 +166,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// What tells copies of the record; `None` if it is not numbered, or not with a number that ledgers hold: then
-    /// nothing can tell.
+    /// The number, if it is one that ledgers hold.
+    pub fn numbered(&self) -> Option<u64> {
+        self.seq.filter(|seq| (1..=MOST_SEQ).contains(seq))
+    }
+
+    /// What tells copies of the record; `None` if it is not numbered: then nothing can tell.
     pub fn identity(&self) -> Option<Identity> {
-        let (boot, seq) = (self.boot.as_ref()?, self.seq.filter(|seq| (1..=MOST_SEQ).contains(seq))?);
+        let (boot, seq) = (self.boot.as_ref()?, self.numbered()?);
         Some(Identity { host: self.host.clone(), boot: boot.clone(), kind: self.kind, seq })
     }
 }

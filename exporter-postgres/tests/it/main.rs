@@ -3,6 +3,9 @@
 // A test that panics has said enough.
 #![allow(clippy::unwrap_used)]
 
+mod ledger;
+mod retention;
+
 use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -137,9 +140,12 @@ async fn an_empty_batch_is_nothing() {
 #[tokio::test]
 async fn migrating_again_changes_nothing() {
     let mut f = Fixture::new();
-    assert_eq!(f.sink.migrate().await.unwrap(), 1);
+    assert_eq!(f.sink.migrate().await.unwrap(), 2);
     assert_eq!(f.sink.migrate().await.unwrap(), 0);
-    assert_eq!(f.psql("SELECT version, name FROM utilizer_schema_migrations"), "1|first_tables");
+    assert_eq!(
+        f.psql("SELECT version, name FROM utilizer_schema_migrations ORDER BY version"),
+        "1|first_tables\n2|delivery_ledger"
+    );
     // The columns that users rely on.
     assert_eq!(
         f.psql(
@@ -158,8 +164,8 @@ async fn members_that_start_together_take_turns() {
     let config = PostgresConfig::new(SERVER.url(&f.database));
     let (mut a, mut b, mut c) = (Postgres::new(config.clone()), Postgres::new(config.clone()), Postgres::new(config));
     let (a, b, c) = tokio::join!(a.migrate(), b.migrate(), c.migrate());
-    assert_eq!(a.unwrap() + b.unwrap() + c.unwrap(), 1);
-    assert_eq!(f.psql("SELECT count(*) FROM utilizer_schema_migrations"), "1");
+    assert_eq!(a.unwrap() + b.unwrap() + c.unwrap(), 2);
+    assert_eq!(f.psql("SELECT count(*) FROM utilizer_schema_migrations"), "2");
 }
 
 #[tokio::test]
@@ -178,7 +184,7 @@ async fn members_that_want_the_same_day_take_turns() {
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let mut f = Fixture::open().await;
-    f.psql("INSERT INTO utilizer_schema_migrations (version, name) VALUES (2, 'from_the_future')");
+    f.psql("INSERT INTO utilizer_schema_migrations (version, name) VALUES (1000, 'from_the_future')");
     let error = f.sink.migrate().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }));
     assert!(chain(&error).contains("install the newer exporter"), "{}", chain(&error));
