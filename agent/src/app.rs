@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::http::{self, BindError};
 use daemon::shutdown::{self, Shutdown};
@@ -17,6 +18,10 @@ use crate::outbox::Outbox;
 use crate::publisher::{Link, Post, Publisher, TakenOver, last_will};
 use crate::sampler::{self, Handle};
 use crate::serve::{Publishing, Server};
+
+/// How long the broker keeps the session of a connection that ended. Each connection starts a new one; this is for finding
+/// out another agent of the same name, which a session that is still there after a longer absence gives away.
+const SESSION: Duration = Duration::from_secs(5);
 
 /// A running agent's parts, before they run.
 pub struct App {
@@ -124,6 +129,7 @@ impl App {
         let mut publishing = None;
         if let Some((mut options, post)) = self.publishing {
             options.clean_start = true;
+            options.session_expiry = SESSION;
             options.will = Some(last_will(&post));
             let (link, link_seen) = watch::channel(Link::default());
             let publisher = Publisher::new(

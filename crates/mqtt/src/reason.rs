@@ -65,7 +65,8 @@ pub(crate) fn rival(broker: &BrokerUrl, client_id: &str) -> Disconnect {
         Cause::Rival,
         format!(
             "another client with the id {client_id:?} is connected to the broker at {broker}, and the two closed each \
-             other's connections; give each its own name; until then the session is left to the other one"
+             other's connections; give each its own name (`host` of an agent, `member` of an exporter); until then the \
+             session is left to the other one"
         ),
     )
 }

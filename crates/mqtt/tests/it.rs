@@ -8,7 +8,9 @@ extern crate utilizer_mqtt as mqtt;
 mod it {
     mod outside;
     mod publish;
+    mod reasons;
     mod reconnect;
+    mod script;
     mod stop;
     mod subscribe;
     mod support;
