@@ -57,7 +57,7 @@ fn run(switches: Switches, config: Config) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format_args!("can't start the runtime: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         // First of all: a SIGHUP before its handler stands ends a process.
         let signals = match Signals::install() {
             Ok(signals) => signals,
@@ -83,7 +83,10 @@ fn run(switches: Switches, config: Config) -> ExitCode {
                 ExitCode::from(1)
             }
         }
-    })
+    });
+    // What still blocks, a look at a name or at a file on a server that is gone, holds up no stop.
+    runtime.shutdown_background();
+    code
 }
 
 /// Returns when the process shall stop; reloads on the way.

@@ -6,11 +6,15 @@
 extern crate utilizer_mqtt as mqtt;
 
 mod it {
+    mod garbage;
     mod outside;
     mod publish;
     mod reasons;
     mod reconnect;
+    mod renewal;
+    mod rivals;
     mod script;
+    mod silence;
     mod stop;
     mod subscribe;
     mod support;

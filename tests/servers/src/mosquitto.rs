@@ -80,6 +80,11 @@ impl Mosquitto {
         self.server.stop("TERM");
     }
 
+    /// Makes it read its configuration, password file and access rules again.
+    pub fn reload(&self) {
+        self.server.signal("HUP");
+    }
+
     /// Starts it again on the same port.
     pub fn again(&self) {
         self.server.again();

@@ -14,7 +14,7 @@ use crate::tail;
 /// How long a condition may take before a test fails. Far above what is usual, so that a busy machine never decides.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Orders on standard input: `start`, `stop SIGNAL`. Each is answered by one line. End of input: stop and clean up.
+/// Orders on standard input: `start`, `stop SIGNAL`, `signal SIGNAL`. Each is answered by one line. End of input: stop and clean up.
 const SHELL: &str = r#"
 dir=$1; log=$2; shift 2
 start() { "$@" >>"$log" 2>&1 </dev/null & pid=$!; echo "$pid"; }
@@ -23,6 +23,7 @@ while read -r order signal; do
   case $order in
     start) start "$@" ;;
     stop) kill -s "$signal" "$pid"; wait "$pid"; echo stopped ;;
+    signal) kill -s "$signal" "$pid"; echo signalled ;;
   esac
 done
 kill -s INT "$pid" 2>/dev/null
@@ -72,6 +73,11 @@ impl Supervised {
     /// Stops the server with a signal (`INT`, `QUIT`, `KILL`, …) and waits for its end. Its folder stays.
     pub(crate) fn stop(&self, signal: &str) {
         self.order(&format!("stop {signal}"));
+    }
+
+    /// Sends a signal that the server goes on after.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.order(&format!("signal {signal}"));
     }
 
     /// Starts the stopped server again, with the same folder and port.

@@ -27,6 +27,7 @@ pub(super) fn message(topic: &str, payload: impl AsRef<[u8]>) -> Message {
 }
 
 /// A client and its events, read one after the other.
+#[derive(Debug)]
 pub(super) struct Peer {
     pub(super) client: Client,
     pub(super) events: Events,

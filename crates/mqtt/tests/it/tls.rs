@@ -8,10 +8,10 @@ use test_servers::{Mosquitto, free_port};
 use super::support::{Peer, long_pauses, message, options};
 
 /// Keys and certificates in a folder of their own: an authority, a server for 127.0.0.1 and a client.
-struct Authority(PathBuf);
+pub(super) struct Authority(PathBuf);
 
 impl Authority {
-    fn make(name: &str) -> Self {
+    pub(super) fn make(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("utilizer-mqtt-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
@@ -21,29 +21,34 @@ impl Authority {
         authority.openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN={name}"));
         for who in ["server", "client"] {
             authority.openssl(&format!("req {key} -keyout {who}.key -out {who}.csr -subj /CN={who}"));
-            authority.openssl(&format!(
-                "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {who}.pem -days 2 -extfile {who}.ext"
-            ));
+            authority.sign(who, 2);
         }
         authority
     }
 
-    fn openssl(&self, arguments: &str) {
+    /// Makes `who.pem` anew, for so many days from now; with -1 it expired yesterday.
+    pub(super) fn sign(&self, who: &str, days: i32) {
+        self.openssl(&format!(
+            "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {who}.pem -days {days} -extfile {who}.ext"
+        ));
+    }
+
+    pub(super) fn openssl(&self, arguments: &str) {
         let output = Command::new("openssl").current_dir(&self.0).args(arguments.split(' ')).output();
         let output = output.expect("openssl runs; install it with: apt-get install openssl");
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(super) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.file(name)).unwrap()
     }
 
     /// A broker with a TLS listener of this authority; returns its port.
-    fn broker(&self, more: &str) -> (Mosquitto, u16) {
+    pub(super) fn broker(&self, more: &str) -> (Mosquitto, u16) {
         let port = free_port();
         let show = |path: &Path| path.display().to_string();
         let broker = Mosquitto::start(&format!(
@@ -55,7 +60,7 @@ impl Authority {
         (broker, port)
     }
 
-    fn options(&self, host: &str, port: u16) -> Options {
+    pub(super) fn options(&self, host: &str, port: u16) -> Options {
         let mut options = options(&format!("mqtts://{host}:{port}"), "tls");
         options.tls = Tls { ca: Some(self.read("ca.pem")), identity: None };
         options.pauses = long_pauses();
