@@ -10,10 +10,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its report is what it is run for")]
 
+mod ground;
 mod load;
 mod plan;
 mod process;
 mod report;
+mod system;
 mod verify;
 mod world;
 
@@ -94,14 +96,14 @@ fn arguments() -> Outcome<Arguments> {
 
 fn drill(arguments: &Arguments) -> Outcome<ExitCode> {
     if !arguments.inside {
-        if world::can_unshare() {
+        if system::can_unshare() {
             return again_inside();
         }
         println!("left out: cutting the network and filling disks, which need the right to make namespaces (root)");
     }
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
-        None => world::new_folder(arguments.seed)?,
+        None => system::new_folder(arguments.seed)?,
     };
     println!("seed {}, {} s, folder {}", arguments.seed, arguments.seconds, folder.display());
     let mut random = Random::new(arguments.seed);
@@ -142,7 +144,7 @@ fn drill(arguments: &Arguments) -> Outcome<ExitCode> {
         })?;
     } else {
         // The processes go on until their files were copied: what they show then is what they are.
-        world.keep_disks()?;
+        world.keep()?;
         println!("logs and files are kept in {}", folder.display());
     }
     result.map(|_| if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,8 +2,8 @@
 //! allows that.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,19 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::Outcome;
+use crate::ground::{Ground, SERVERS, disk};
 use crate::load;
 use crate::plan::{DISKS, Fault, Random, Step, Target};
 use crate::process::{Process, Spec};
+use crate::system::{built, newest_postgres, output, port, run, write};
 
 const PASSWORD: &str = "of-the-drill";
 const DATABASE: &str = "drill";
-
-/// The servers' address as the agents see it, and the agents' own, where they have a network of their own.
-const SERVERS: &str = "10.213.7.1";
-const AGENTS: &str = "10.213.7.2";
-
-/// Size of a small disk. A backlog of a whole drill fits.
-const DISK: &str = "size=96m";
 
 /// What the drill is like; the random parts of it.
 #[derive(Debug, Clone)]
@@ -47,8 +42,8 @@ pub(crate) struct World {
     pub(crate) hosts: Vec<String>,
     /// The servers first, then the exporters, then the agents.
     processes: Vec<(Target, Process)>,
-    /// Holds the agents' network.
-    network: Option<Process>,
+    /// Disks and networks, where they can be made.
+    ground: Option<Ground>,
     /// Holds a lock in PostgreSQL while its commits are slow.
     lock: Option<Process>,
 }
@@ -66,14 +61,12 @@ impl World {
             hosts: (0..settings.agents).map(|number| format!("drill-{number}")).collect(),
             settings,
             processes: Vec::new(),
-            network: None,
+            ground: None,
             lock: None,
         };
-        for name in ["logs", "disks"] {
-            world.make(name)?;
-        }
+        world.make("logs")?;
         if world.settings.namespaces {
-            world.make_namespaces()?;
+            world.ground = Some(Ground::make(&world.folder)?);
         }
         let broker_port = port(random)?;
         world.add_broker(broker_port)?;
@@ -103,38 +96,6 @@ impl World {
         let path = self.folder.join(name);
         fs::create_dir_all(&path).map_err(|e| format!("can't make {}: {e}", path.display()))?;
         Ok(path)
-    }
-
-    /// The small disks, and a network for the agents. Both go with the last process that is in them.
-    fn make_namespaces(&mut self) -> Outcome<()> {
-        for name in DISKS {
-            let path = self.make(&format!("disks/{name}"))?;
-            run("mount", &["-t", "tmpfs", "-o", DISK, "none", &path.to_string_lossy()])?;
-        }
-        run("ip", &["link", "set", "lo", "up"])?;
-        let spec = Spec {
-            name: "network".to_owned(),
-            command: ["unshare", "--net", "--", "sleep", "infinity"].map(str::to_owned).to_vec(),
-            folder: self.folder.clone(),
-            ..Spec::default()
-        };
-        let mut holder = Process::new(spec, &self.folder.join("logs"));
-        holder.look()?;
-        let id = holder.id().ok_or("the agents' network is not there")?.to_string();
-        self.network = Some(holder);
-        let enter = |arguments: &[&str]| {
-            let words: Vec<&str> = ["--net", "--target", &id].iter().chain(arguments).copied().collect();
-            run("nsenter", &words)
-        };
-        // Its own network is there a moment after it was started.
-        let own = fs::read_link("/proc/self/ns/net").ok();
-        self.wait("the agents' network is there", |_| fs::read_link(format!("/proc/{id}/ns/net")).ok() != own)?;
-        run("ip", &["link", "add", "servers", "type", "veth", "peer", "name", "agents", "netns", &id])?;
-        run("ip", &["address", "add", &format!("{SERVERS}/24"), "dev", "servers"])?;
-        run("ip", &["link", "set", "servers", "up"])?;
-        enter(&["ip", "address", "add", &format!("{AGENTS}/24"), "dev", "agents"])?;
-        enter(&["ip", "link", "set", "agents", "up"])?;
-        enter(&["ip", "link", "set", "lo", "up"])
     }
 
     fn add(&mut self, target: Target, spec: Spec) -> Outcome<()> {
@@ -237,7 +198,7 @@ impl World {
 
     /// Where a program keeps its state: on a disk of its own, if it has one.
     fn state(&self, name: &str) -> Outcome<PathBuf> {
-        if DISKS.contains(&name) { self.make(&format!("disks/{name}")) } else { self.make(name) }
+        if DISKS.contains(&name) && self.ground.is_some() { Ok(disk(&self.folder, name)) } else { self.make(name) }
     }
 
     fn mqtt(&self, port: u16, address: &str) -> String {
@@ -305,7 +266,7 @@ impl World {
     fn add_agent(&mut self, number: usize, broker_port: u16) -> Outcome<()> {
         self.agent_command(number, broker_port, "1h")?;
         let command = self.agent_command(number, broker_port, "1s")?;
-        let network_of = self.network.as_ref().and_then(Process::id);
+        let network_of = self.ground.as_ref().and_then(Ground::network);
         let name = Target::Agent(number).to_string();
         self.add(
             Target::Agent(number),
@@ -339,6 +300,10 @@ impl World {
         found.map(|(_, process)| process).ok_or_else(|| format!("BUG: there is no {target}"))
     }
 
+    fn ground(&self) -> Outcome<&Ground> {
+        self.ground.as_ref().ok_or_else(|| "BUG: a fault of disks or networks without them".to_owned())
+    }
+
     /// Does what a step says.
     pub(crate) fn begin(&mut self, step: &Step, random: &mut Random) -> Outcome<()> {
         match (step.fault, step.target) {
@@ -355,8 +320,8 @@ impl World {
                 self.process(target)?.end(signal, Some(step.lasts))?;
             }
             (Fault::Stop, target) => self.process(target)?.stop(),
-            (Fault::Cut, _) => run("ip", &["link", "set", "servers", "down"])?,
-            (Fault::Fill, Target::Disk(number)) => self.fill(number)?,
+            (Fault::Cut, _) => self.ground()?.cut()?,
+            (Fault::Fill, Target::Disk(number)) => self.ground()?.fill(number)?,
             (Fault::Slow, Target::PostgresServer) => self.slow_postgres(step.lasts, random)?,
             (Fault::Slow, _) => {
                 // Before the statement, or between it and the answer.
@@ -374,8 +339,8 @@ impl World {
     pub(crate) fn end(&mut self, step: &Step) -> Outcome<()> {
         match (step.fault, step.target) {
             (Fault::Stop, target) => self.process(target)?.go_on(),
-            (Fault::Cut, _) => run("ip", &["link", "set", "servers", "up"])?,
-            (Fault::Fill, Target::Disk(number)) => self.empty(number)?,
+            (Fault::Cut, _) => self.ground()?.join()?,
+            (Fault::Fill, Target::Disk(number)) => self.ground()?.empty(number)?,
             (Fault::Slow, Target::PostgresServer) => self.lock = None,
             (Fault::Slow, _) => self.fast_clickhouse(),
             _ => {}
@@ -387,39 +352,13 @@ impl World {
     pub(crate) fn end_all(&mut self) -> Outcome<()> {
         self.lock = None;
         self.fast_clickhouse();
-        if self.settings.namespaces {
-            run("ip", &["link", "set", "servers", "up"])?;
-            for number in 0..DISKS.len() {
-                self.empty(number)?;
-            }
+        if let Some(ground) = &self.ground {
+            ground.restore()?;
         }
         for (_, process) in &mut self.processes {
             process.go_on();
         }
         Ok(())
-    }
-
-    fn ballast(&self, number: usize) -> PathBuf {
-        self.folder.join("disks").join(DISKS.get(number).unwrap_or(&"")).join("ballast")
-    }
-
-    fn fill(&self, number: usize) -> Outcome<()> {
-        use std::io::Write as _;
-        let path = self.ballast(number);
-        let mut file = fs::File::create(&path).map_err(|e| format!("can't make {}: {e}", path.display()))?;
-        let block = vec![0_u8; 4096];
-        // Until the disk is full.
-        while file.write_all(&block).is_ok() {}
-        Ok(())
-    }
-
-    fn empty(&self, number: usize) -> Outcome<()> {
-        match fs::remove_file(self.ballast(number)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("can't remove {}: {e}", self.ballast(number).display()))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn fast_clickhouse(&self) {
@@ -474,13 +413,9 @@ impl World {
         self.processes.iter().flat_map(|(_, process)| process.deaths.iter().cloned()).collect()
     }
 
-    /// What the small disks hold, beside everything else: they end with the drill.
-    pub(crate) fn keep_disks(&self) -> Outcome<()> {
-        if self.settings.namespaces {
-            let from = self.folder.join("disks").display().to_string();
-            run("cp", &["-a", "--no-target-directory", &from, &self.folder.join("disks-kept").display().to_string()])?;
-        }
-        Ok(())
+    /// Copies what ends with the drill.
+    pub(crate) fn keep(&self) -> Outcome<()> {
+        self.ground.as_ref().map_or(Ok(()), Ground::keep)
     }
 
     fn psql_words(&self, database: &str, sql: &str) -> Vec<String> {
@@ -529,71 +464,4 @@ impl World {
         );
         if answer.status == 200 { Ok(answer.body) } else { Err(format!("{sql}: {}", answer.body)) }
     }
-}
-
-/// Whether namespaces can be made here.
-pub(crate) fn can_unshare() -> bool {
-    let tried =
-        Command::new("unshare").args(["--mount", "--net", "--", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
-    tried.is_ok_and(|output| output.status.success())
-}
-
-fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
-    output(Command::new(program).args(arguments)).map(drop)
-}
-
-fn output(command: &mut Command) -> Outcome<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|e| format!("can't run {name}: {e}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
-}
-
-fn write(path: &Path, text: &str) -> Outcome<()> {
-    fs::write(path, text).map_err(|e| format!("can't write {}: {e}", path.display()))
-}
-
-/// One of our programs, beside this one.
-fn built(name: &str) -> Outcome<String> {
-    let own = std::env::current_exe().map_err(|e| format!("can't tell where this program is: {e}"))?;
-    let path = own.with_file_name(name);
-    if path.exists() {
-        Ok(path.display().to_string())
-    } else {
-        Err(format!("{} is missing; build it with: cargo build --workspace --all-features --bins", path.display()))
-    }
-}
-
-/// A free port below those that the system gives to clients: a server that is down finds it free when it comes back.
-fn port(random: &mut Random) -> Outcome<u16> {
-    // Not by the seed: drills with the same seed may run side by side.
-    let offset = u64::from(std::process::id());
-    for _ in 0..1000 {
-        let port = u16::try_from(10_000 + random.next().wrapping_add(offset) % 20_000).unwrap_or(10_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err("there is no free port between 10000 and 30000".to_owned())
-}
-
-fn newest_postgres() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let of = |entry: fs::DirEntry| {
-        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let bin = entry.path().join("bin");
-        bin.join("initdb").exists().then_some((version, bin))
-    };
-    versions.filter_map(|entry| of(entry.ok()?)).max().map(|(_, bin)| bin)
-}
-
-/// A new folder for a drill, which other users may enter: PostgreSQL is one.
-pub(crate) fn new_folder(seed: u64) -> Outcome<PathBuf> {
-    let made = tempfile::Builder::new().prefix(&format!("utilizer-drill-{seed}-")).tempdir();
-    let path = made.map_err(|e| format!("can't make a temporary folder: {e}"))?.keep();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(path)
 }
