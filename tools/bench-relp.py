@@ -6,8 +6,9 @@
 A program hands numbered lines to an rsyslog by RELP and waits for the answer to each, so that a line counts as accepted only
 when the daemon says that it has it, as an agent's answer to a push does. That rsyslog keeps them in a disk queue, written
 through for each line (`queue.type="Disk"`, `queue.checkpointInterval="1"`, `queue.syncQueueFiles="on"`), and sends them by
-RELP, with endless retries, to a second one, which writes a file before it answers (`queue.type="Direct"`). Faults come one after the other: kill -9, SIGSTOP, the
-network between the two down, the disk of either full. Then everything is healed, and the file is compared with the account.
+RELP, with endless retries, to a second one, which writes a file before it answers (`queue.type="Direct"`). Faults come one
+after the other: kill -9, SIGSTOP, the network between the two down, the disk of either full. Then everything is healed, and
+the file is compared with the account.
 
 Both run in namespaces of their own, with their files in a temporary folder: nothing of the system's rsyslog is touched. Needs
 root, and Debian's rsyslog, rsyslog-relp and iproute2.
