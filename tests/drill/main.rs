@@ -186,6 +186,7 @@ fn run(
 
     let mut waiting = steps.iter().copied().collect::<std::collections::VecDeque<_>>();
     let mut active: Vec<(Instant, Step)> = Vec::new();
+    let mut done = Vec::new();
     while begun.elapsed() < span {
         let now = Instant::now();
         let (over, still): (Vec<_>, Vec<_>) = active.into_iter().partition(|(until, _)| *until <= now);
@@ -196,12 +197,14 @@ fn run(
         }
         while waiting.front().is_some_and(|step| step.at <= begun.elapsed()) {
             let Some(step) = waiting.pop_front() else { break };
-            note("begin", &step)?;
             if step.target == plan::Target::Everything {
                 active.clear();
             }
-            world.begin(&step, random)?;
-            active.push((Instant::now() + step.lasts, step));
+            if world.begin(&step, random)? {
+                note("begin", &step)?;
+                done.push(step);
+                active.push((Instant::now() + step.lasts, step));
+            }
         }
         world.look()?;
         std::thread::sleep(Duration::from_millis(20));
@@ -236,7 +239,7 @@ fn run(
         std::thread::sleep(Duration::from_millis(50));
     }
     keep_account(world, &loads, begun)?;
-    Report::new(world, &loads, steps, arguments.seed, span, drained)
+    Report::new(world, &loads, &done, arguments.seed, span, drained)
 }
 
 /// Writes down what was pushed when, for whoever looks for a lost record.

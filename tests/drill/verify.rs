@@ -123,9 +123,8 @@ pub(crate) struct Metrics {
     pub(crate) committed: u64,
     /// Numbers that are neither committed nor declared lost, below the last one of their boot.
     pub(crate) holes: u64,
-    /// Rows of `memory_percent`, and how many of them have a time that another one has too.
+    /// Rows of `memory_percent`: as many as there are numbers committed, if none was written twice.
     pub(crate) rows: u64,
-    pub(crate) double: u64,
     /// Runs of agents.
     pub(crate) boots: u64,
 }
@@ -141,7 +140,7 @@ pub(crate) fn metrics(world: &World) -> Outcome<Metrics> {
              upper(committed + lost) - 1 AS last FROM ledger) \
          SELECT coalesce(sum(committed), 0), coalesce(sum(last - known), 0), count(*) FROM spans"
     );
-    let rows = "SELECT count(*), count(*) - count(DISTINCT (job_id, recorded_at)) FROM recap_system_metrics \
+    let rows = "SELECT count(*) FROM recap_system_metrics \
                 WHERE metric_name = 'memory_percent' AND stage = 'memory' AND job_id LIKE 'host:%'";
     let numbers = |sql: &str| -> Outcome<Vec<u64>> {
         let text = world.postgres(sql)?;
@@ -149,13 +148,7 @@ pub(crate) fn metrics(world: &World) -> Outcome<Metrics> {
     };
     let (ledger, rows) = (numbers(&sizes)?, numbers(rows)?);
     let at = |of: &[u64], index: usize| of.get(index).copied().unwrap_or_default();
-    Ok(Metrics {
-        committed: at(&ledger, 0),
-        holes: at(&ledger, 1),
-        boots: at(&ledger, 2),
-        rows: at(&rows, 0),
-        double: at(&rows, 1),
-    })
+    Ok(Metrics { committed: at(&ledger, 0), holes: at(&ledger, 1), boots: at(&ledger, 2), rows: at(&rows, 0) })
 }
 
 /// Declared losses: numbers of records, by kind, as the ledger of PostgreSQL has them.

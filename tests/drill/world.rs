@@ -304,8 +304,11 @@ impl World {
         self.ground.as_ref().ok_or_else(|| "BUG: a fault of disks or networks without them".to_owned())
     }
 
-    /// Does what a step says.
-    pub(crate) fn begin(&mut self, step: &Step, random: &mut Random) -> Outcome<()> {
+    /// Does what a step says; `false` if its process is down already.
+    pub(crate) fn begin(&mut self, step: &Step, random: &mut Random) -> Outcome<bool> {
+        if self.processes.iter().any(|(of, process)| *of == step.target && !process.is_up()) {
+            return Ok(false);
+        }
         match (step.fault, step.target) {
             (Fault::Kill, Target::Everything) => {
                 self.end_all()?;
@@ -332,7 +335,7 @@ impl World {
             }
             (fault, target) => return Err(format!("BUG: {} of {target}", fault.name())),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Undoes what a step did. What was killed comes back by itself.
