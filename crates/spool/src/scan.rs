@@ -125,6 +125,11 @@ impl Scanner {
             if !self.read_exact(&mut buffer, at)? {
                 return Ok(None);
             }
+            // Room that was taken and never written.
+            if buffer.iter().all(|&byte| byte == 0) {
+                at += (buffer.len() - RECORD + 1) as u64;
+                continue;
+            }
             for (place, bytes) in buffer.windows(RECORD).enumerate() {
                 let offset = at + place as u64;
                 let Some(header) = RecordHeader::decode(bytes) else { continue };
