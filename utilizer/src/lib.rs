@@ -1,6 +1,7 @@
 //! What is behind the operator's command.
 
 pub mod broker;
+pub mod broker_acl;
 pub mod command;
 pub mod fleet;
 pub mod glob;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use daemon::config::duration;
 use daemon::log::Level;
+use utilizer::broker_acl::{self, BrokerCommand};
 use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
 use utilizer::up::{self, UpOptions};
@@ -76,6 +77,9 @@ enum Command {
     /// Act on a group of exporters.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Set up the broker.
+    #[command(subcommand)]
+    Broker(BrokerCommand),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
         }
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
         Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
+        Command::Broker(command) => ended(broker_acl::run(&command).map(|()| ExitCode::SUCCESS)),
         Command::Tail(args) => ended(runtime.block_on(tail::run(args)).map(|()| ExitCode::SUCCESS)),
     };
     // A write that the stop cut off still ends on its thread, and closes the database there: without that, everything since

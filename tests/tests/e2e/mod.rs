@@ -3,6 +3,7 @@
 //! What is looked at comes from elsewhere than what is looked for: numbers from `/proc` and from sysinfo, messages from
 //! mosquitto's own clients, rows from `psql` and from the engine's HTTP interface.
 
+mod access;
 mod agreement;
 mod crashes;
 mod groups;
