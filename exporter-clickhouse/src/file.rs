@@ -8,8 +8,8 @@ use daemon::config::{Fault, Loaded, duration};
 use daemon::mqtt::Password;
 use exporter::cli::Exporter;
 use exporter::config::{
-    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection, default_state_dir,
-    password, text,
+    BatchSection, Common, ConfirmSection, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection,
+    SpoolSection, default_state_dir, password, text,
 };
 use exporter::map::Rules;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub(crate) struct Configuration {
     pub(crate) mqtt: MqttSection,
     pub(crate) batch: BatchSection,
     pub(crate) retention: RetentionSection,
+    pub(crate) spool: SpoolSection,
+    pub(crate) confirm: ConfirmSection,
     pub(crate) dead_letters: DeadLettersSection,
     pub(crate) serve: ServeSection,
     pub(crate) log: LogSection,
@@ -42,6 +44,8 @@ impl Default for Configuration {
             mqtt: MqttSection::default(),
             batch: BatchSection::default(),
             retention: RetentionSection::default(),
+            spool: SpoolSection::default(),
+            confirm: ConfirmSection::default(),
             dead_letters: DeadLettersSection::default(),
             serve: ServeSection::default(),
             log: LogSection::default(),
@@ -107,6 +111,8 @@ impl Exporter for Configuration {
             rows: &NO_ROWS,
             batch: &self.batch,
             metrics_retention: Rules::default().retention,
+            spool: &self.spool,
+            confirm: &self.confirm,
             dead_letters: &self.dead_letters,
             listen: self.serve.listen.as_deref().unwrap_or(LISTEN),
             allow: &self.serve.allow,
@@ -156,7 +162,12 @@ mod tests {
             "mqtt.key_file",
             "mqtt.group",
             "mqtt.member",
+            "mqtt.shard",
+            "mqtt.shared",
             "mqtt.receive_maximum",
+            "spool.directory",
+            "spool.max_bytes",
+            "confirm.every",
             "batch.max_rows",
             "batch.max_age",
             "retention.logs",

@@ -7,8 +7,8 @@ use daemon::config::{Fault, Loaded, duration};
 use daemon::mqtt::Password;
 use exporter::cli::Exporter;
 use exporter::config::{
-    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection, default_state_dir,
-    password,
+    BatchSection, Common, ConfirmSection, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection,
+    SpoolSection, default_state_dir, password,
 };
 use serde::Deserialize;
 
@@ -31,6 +31,8 @@ pub struct Configuration {
     pub rows: RowsSection,
     pub batch: BatchSection,
     pub retention: RetentionSection,
+    pub spool: SpoolSection,
+    pub confirm: ConfirmSection,
     pub dead_letters: DeadLettersSection,
     pub serve: ServeSection,
     pub log: LogSection,
@@ -45,6 +47,8 @@ impl Default for Configuration {
             rows: RowsSection::default(),
             batch: BatchSection::default(),
             retention: RetentionSection::default(),
+            spool: SpoolSection::default(),
+            confirm: ConfirmSection::default(),
             dead_letters: DeadLettersSection::default(),
             serve: ServeSection::default(),
             log: LogSection::default(),
@@ -108,6 +112,8 @@ impl Exporter for Configuration {
             rows: &self.rows,
             batch: &self.batch,
             metrics_retention: self.retention.metrics,
+            spool: &self.spool,
+            confirm: &self.confirm,
             dead_letters: &self.dead_letters,
             listen: self.serve.listen.as_deref().unwrap_or(LISTEN),
             allow: &self.serve.allow,
@@ -167,7 +173,12 @@ mod tests {
             "mqtt.key_file",
             "mqtt.group",
             "mqtt.member",
+            "mqtt.shard",
+            "mqtt.shared",
             "mqtt.receive_maximum",
+            "spool.directory",
+            "spool.max_bytes",
+            "confirm.every",
             "rows.every",
             "rows.processes",
             "batch.max_rows",

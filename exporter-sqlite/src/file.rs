@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use daemon::config::{Fault, Loaded};
 use exporter::cli::Exporter;
 use exporter::config::{
-    BatchSection, Common, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection, ServeSection,
-    default_state_dir,
+    BatchSection, Common, ConfirmSection, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection,
+    ServeSection, SpoolSection, default_state_dir,
 };
 use serde::Deserialize;
 
@@ -26,6 +26,8 @@ pub struct Configuration {
     pub rows: RowsSection,
     pub batch: BatchSection,
     pub retention: RetentionSection,
+    pub spool: SpoolSection,
+    pub confirm: ConfirmSection,
     pub dead_letters: DeadLettersSection,
     pub serve: ServeSection,
     pub log: LogSection,
@@ -40,6 +42,8 @@ impl Default for Configuration {
             rows: RowsSection::default(),
             batch: BatchSection::default(),
             retention: RetentionSection::default(),
+            spool: SpoolSection::default(),
+            confirm: ConfirmSection::default(),
             dead_letters: DeadLettersSection::default(),
             serve: ServeSection::default(),
             log: LogSection::default(),
@@ -73,6 +77,8 @@ impl Exporter for Configuration {
             rows: &self.rows,
             batch: &self.batch,
             metrics_retention: self.retention.metrics,
+            spool: &self.spool,
+            confirm: &self.confirm,
             dead_letters: &self.dead_letters,
             listen: self.serve.listen.as_deref().unwrap_or(LISTEN),
             allow: &self.serve.allow,
@@ -115,7 +121,12 @@ mod tests {
             "mqtt.key_file",
             "mqtt.group",
             "mqtt.member",
+            "mqtt.shard",
+            "mqtt.shared",
             "mqtt.receive_maximum",
+            "spool.directory",
+            "spool.max_bytes",
+            "confirm.every",
             "rows.every",
             "rows.processes",
             "batch.max_rows",

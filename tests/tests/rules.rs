@@ -14,7 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-spool", &[]),
     ("utilizer-mqtt", &[]),
     ("utilizer-daemon", &["utilizer-mqtt"]),
-    ("utilizer-exporter", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-mqtt"]),
+    (
+        "utilizer-exporter",
+        &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"],
+    ),
     ("utilizer-agent", &["utilizer-wire", "utilizer-daemon", "utilizer-mqtt"]),
     ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),

@@ -130,7 +130,7 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
         format!("mqtt://{}", broker.local_addr()).parse()?,
         constant::<GroupName>("up"),
         constant::<MemberName>("up"),
-        &data_dir,
+        &data_dir.join("exporter"),
     );
     settings.rules.every = Duration::ZERO;
     settings.rules.processes = true;
@@ -259,7 +259,7 @@ impl Totals {
         );
         if metrics.dead_letters() > 0 {
             text += &format!(
-                "{} records could not be read; dead-letters.ndjson beside it says why\n",
+                "{} records could not be read; exporter/dead-letters.ndjson beside it says why\n",
                 metrics.dead_letters()
             );
         }

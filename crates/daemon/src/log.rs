@@ -1,12 +1,14 @@
 //! The daemons' own log, on stderr.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::{Deserialize, Serialize};
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The least severe events that are logged.
@@ -44,17 +46,7 @@ impl Level {
 ///
 /// Lines carry no time when journald takes them (`JOURNAL_STREAM` is set): it stamps them itself.
 pub fn init(level: Level) {
-    let own = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    };
-    let others = if level == Level::Trace { LevelFilter::TRACE } else { own.min(LevelFilter::WARN) };
-    let filter = Targets::new()
-        .with_default(others)
-        .with_targets(["utilizer", "exporter", "daemon", "mqtt"].map(|target| (target, own)));
+    set(level);
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -62,5 +54,54 @@ pub fn init(level: Level) {
     let layer =
         if std::env::var_os("JOURNAL_STREAM").is_some() { stderr.without_time().boxed() } else { stderr.boxed() };
     // A second call (two programs in one process) keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(ByLevel)).try_init();
+}
+
+/// Changes the level of a process that logs already.
+pub fn set(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Of the process, as the log is: there is one standard error.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Lets through what [`LEVEL`] does.
+struct ByLevel;
+
+impl ByLevel {
+    /// For our own code, and for that of others.
+    fn levels() -> (LevelFilter, LevelFilter) {
+        let own = match LEVEL.load(Ordering::Relaxed) {
+            level if level == Level::Error as u8 => LevelFilter::ERROR,
+            level if level == Level::Warn as u8 => LevelFilter::WARN,
+            level if level == Level::Info as u8 => LevelFilter::INFO,
+            level if level == Level::Debug as u8 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        };
+        (own, if own == LevelFilter::TRACE { own } else { own.min(LevelFilter::WARN) })
+    }
+
+    fn lets_through(metadata: &Metadata<'_>) -> bool {
+        let (own, others) = Self::levels();
+        let ours = OURS.iter().any(|target| metadata.target().starts_with(target));
+        *metadata.level() <= if ours { own } else { others }
+    }
+}
+
+/// How the targets of our own crates begin.
+const OURS: [&str; 6] = ["utilizer", "exporter", "daemon", "mqtt", "spool", "delivery"];
+
+impl<S> Filter<S> for ByLevel {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        Self::lets_through(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if Self::lets_through(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(Self::levels().0)
+    }
 }

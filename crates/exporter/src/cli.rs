@@ -1,4 +1,4 @@
-//! The command line that all exporters share: `[--config FILE]`, `check`, `migrate`.
+//! The command line that all exporters share: `[--config FILE]`, `check`, `migrate`, `dead-letters`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use daemon::signals::{Signal, Signals};
 use serde::de::DeserializeOwned;
 
 use crate::config::Common;
+use crate::dead;
 use crate::settings::Settings;
 use crate::sink::{Sink, SinkError};
 
@@ -48,12 +49,35 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Read the configuration, name every fault, and stop
     Check,
     /// Bring the store's schema up to date, and stop
     Migrate,
+    /// Look at what could not be read or stored, and put it back into the way; also beside a running exporter
+    #[command(subcommand)]
+    DeadLetters(Letters),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Letters {
+    /// Print a table of them, oldest first
+    List {
+        /// Also those that were replayed
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print one of them with its payload
+    Show {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Put messages back into the way; without ids all that were not yet
+    Replay {
+        /// Ids, or their beginnings
+        ids: Vec<String>,
+    },
 }
 
 /// A `main`: arguments, configuration, then run until a signal.
@@ -93,6 +117,7 @@ pub fn main<E: Exporter>() -> ExitCode {
             Ok(())
         }
         Some(Command::Migrate) => runtime.block_on(migrate(sink)),
+        Some(Command::DeadLetters(letters)) => dead_letters(&letters, &settings.dead_letters.path),
         None => runtime.block_on(serve::<E>(file.as_deref(), settings, sink)),
     };
     // A blocking write of a hung file system must not keep the process.
@@ -119,6 +144,15 @@ fn build<E: Exporter>(file: Option<&Path>) -> Result<Built<E>, ConfigError> {
             let faults: Vec<Fault> = [settings.err(), sink.err()].into_iter().flatten().flatten().collect();
             Err(loaded.error(faults))
         }
+    }
+}
+
+fn dead_letters(letters: &Letters, path: &Path) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match letters {
+        Letters::List { all } => dead::list(path, *all, &mut out),
+        Letters::Show { id } => dead::show(path, id, &mut out),
+        Letters::Replay { ids } => dead::put_back(path, ids, std::time::SystemTime::now().into(), &mut out),
     }
 }
 
@@ -155,7 +189,10 @@ async fn serve<E: Exporter>(file: Option<&Path>, settings: Settings, sink: E::Si
                         return running.await.map_err(|error| error.to_string());
                     }
                     Signal::Reload => match build::<E>(file) {
-                        Ok((_, settings, sink)) => break (settings, sink),
+                        Ok((loaded, settings, sink)) => {
+                            daemon::log::set(loaded.value.common().log.level);
+                            break (settings, sink);
+                        }
                         Err(error) => tracing::error!("the configuration was not reloaded; the old one stays: {error}"),
                     },
                 },

@@ -11,12 +11,14 @@ use daemon::config::{Fault, Loaded, duration, size};
 use daemon::http::Allow;
 use daemon::log::Level;
 use daemon::mqtt::{Broker, Password};
+use delivery::Shard;
 use serde::{Deserialize, Serialize};
 use wire::{GroupName, HostName, MemberName};
 
 use crate::map::Rules;
 use crate::settings::{
-    BatchLimits, DEAD_LETTER_BYTES, DeadLetterLimits, RECEIVE_MAXIMUM, Serve, Settings, dead_letter_file,
+    BatchLimits, CONFIRM_EVERY, DEAD_LETTER_BYTES, DeadLetterLimits, RECEIVE_MAXIMUM, SPOOL_BYTES, Serve, Settings,
+    SpoolLimits, dead_letter_file, spool_folder,
 };
 use crate::writer::Backoff;
 
@@ -42,9 +44,11 @@ pub struct MqttSection {
     pub group: String,
     /// This exporter's name in the group; by default the host's name.
     pub member: String,
-    /// One part of the hosts. Not available yet.
+    /// One part of the hosts, such as `0/4`: the first of four. Empty: all of them.
     pub shard: String,
-    /// How many messages may be held before they are committed.
+    /// Whether the broker shares the telemetry out among the members of the group.
+    pub shared: bool,
+    /// How many messages may be on their way into the spool.
     pub receive_maximum: u16,
 }
 
@@ -61,10 +65,18 @@ impl Default for MqttSection {
             group: String::new(),
             member: String::new(),
             shard: String::new(),
+            shared: true,
             receive_maximum: RECEIVE_MAXIMUM,
         }
     }
 }
+
+/// The least that a spool may be bounded to; one record has up to 4 MiB, and is taken while there is any room.
+const LEAST_SPOOL_BYTES: u64 = 1 << 20;
+
+/// Bounds of `[confirm] every`. A host sends again after 90 s what nobody has confirmed.
+const LEAST_CONFIRM: Duration = Duration::from_millis(100);
+const MOST_CONFIRM: Duration = Duration::from_secs(90);
 
 /// A text that is there.
 pub fn text(text: &str) -> Option<&str> {
@@ -143,6 +155,38 @@ impl Default for RetentionSection {
     }
 }
 
+/// `[spool]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolSection {
+    /// The folder; empty: `spool` in the exporter's own part of `state_dir`.
+    pub directory: PathBuf,
+    /// How large it may become.
+    #[serde(with = "size")]
+    pub max_bytes: u64,
+}
+
+impl Default for SpoolSection {
+    fn default() -> Self {
+        Self { directory: PathBuf::new(), max_bytes: SPOOL_BYTES }
+    }
+}
+
+/// `[confirm]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfirmSection {
+    /// How often a host is told what of its records is held and written.
+    #[serde(with = "duration")]
+    pub every: Duration,
+}
+
+impl Default for ConfirmSection {
+    fn default() -> Self {
+        Self { every: CONFIRM_EVERY }
+    }
+}
+
 /// `[dead_letters]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -201,6 +245,10 @@ pub struct Common<'a> {
     pub batch: &'a BatchSection,
     /// `[retention] metrics`
     pub metrics_retention: Duration,
+    /// `[spool]`
+    pub spool: &'a SpoolSection,
+    /// `[confirm]`
+    pub confirm: &'a ConfirmSection,
     /// `[dead_letters]`
     pub dead_letters: &'a DeadLettersSection,
     /// `[serve] listen`
@@ -216,6 +264,8 @@ impl Common<'_> {
     /// default group.
     pub fn settings<T>(&self, sink: &str, loaded: &Loaded<T>) -> Result<Settings, Vec<Fault>> {
         let mut faults = Vec::new();
+        // Exporters into several stores may share one state_dir.
+        let folder = self.state_dir.join(sink);
         let mqtt = self.mqtt;
         let broker = Broker {
             url: &mqtt.url,
@@ -235,8 +285,15 @@ impl Common<'_> {
             text(&mqtt.group).unwrap_or(sink).parse().map_err(|e| faults.push(loaded.fault("mqtt.group", e))).ok();
         let member = text(&mqtt.member).map_or_else(host_name, str::to_owned);
         let member: Option<MemberName> = member.parse().map_err(|e| faults.push(loaded.fault("mqtt.member", e))).ok();
-        if !mqtt.shard.is_empty() {
-            faults.push(loaded.fault("mqtt.shard", "shards are not available yet; take the key out"));
+        let shard = text(&mqtt.shard).map(str::parse::<Shard>).transpose();
+        let shard = shard.map_err(|e| faults.push(loaded.fault("mqtt.shard", e))).unwrap_or_default();
+        if self.spool.max_bytes < LEAST_SPOOL_BYTES {
+            faults.push(loaded.fault("spool.max_bytes", "at least 1MiB is needed"));
+        }
+        if self.confirm.every < LEAST_CONFIRM || self.confirm.every > MOST_CONFIRM {
+            faults.push(
+                loaded.fault("confirm.every", "it must be from 100ms to 90s: hosts send again what nobody confirms"),
+            );
         }
         if mqtt.receive_maximum == 0 {
             faults.push(loaded.fault("mqtt.receive_maximum", "at least 1 message must be allowed"));
@@ -261,6 +318,14 @@ impl Common<'_> {
                 group,
                 member,
                 receive_maximum: mqtt.receive_maximum,
+                shared: mqtt.shared,
+                shard,
+                durable: true,
+                confirm_every: self.confirm.every,
+                spool: SpoolLimits {
+                    directory: path(&self.spool.directory).map_or_else(|| spool_folder(&folder), Path::to_owned),
+                    max_bytes: self.spool.max_bytes,
+                },
                 rules: Rules {
                     every: self.rows.every,
                     processes: self.rows.processes,
@@ -268,7 +333,7 @@ impl Common<'_> {
                 },
                 batch: BatchLimits { max_rows: self.batch.max_rows, max_age: self.batch.max_age },
                 dead_letters: DeadLetterLimits {
-                    path: dead_letter_file(self.state_dir),
+                    path: dead_letter_file(&folder),
                     max_bytes: self.dead_letters.max_bytes,
                 },
                 serve: (!listen.is_empty()).then(|| Serve { listen: listen.to_owned(), allow: Arc::new(allow) }),

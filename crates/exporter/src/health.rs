@@ -17,6 +17,7 @@ pub(crate) struct Health(Arc<Mutex<Parts>>);
 struct Parts {
     sink: Option<String>,
     broker: Option<String>,
+    spool: Option<String>,
 }
 
 impl Health {
@@ -24,6 +25,7 @@ impl Health {
         Self(Arc::new(Mutex::new(Parts {
             sink: Some("the store is not open yet".to_owned()),
             broker: Some("not connected to the broker yet".to_owned()),
+            spool: None,
         })))
     }
 
@@ -35,6 +37,10 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).broker = fault;
     }
 
+    pub(crate) fn spool(&self, fault: Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).spool = fault;
+    }
+
     /// What is in the way at the broker.
     pub(crate) fn broker_fault(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).broker.clone()
@@ -43,7 +49,7 @@ impl Health {
     /// One line for each thing in the way; empty when ready.
     pub(crate) fn faults(&self) -> Vec<String> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        [&parts.sink, &parts.broker].into_iter().flatten().cloned().collect()
+        [&parts.sink, &parts.broker, &parts.spool].into_iter().flatten().cloned().collect()
     }
 }
 

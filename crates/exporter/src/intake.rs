@@ -1,62 +1,98 @@
-//! From an MQTT message to what is to be written.
+//! From a message to what is to be written.
 
 use mqtt::Message;
+use serde_json::Value as Json;
 use wire::messages::{AlertTransition, Logs, Metrics, Pipeline, Status};
 use wire::{Body, DecodeError, Head, HostName, Kind, Timestamp, Topic, decode_body, decode_head, decode_state};
 
 use crate::dead::{DeadLetter, Reason};
+use crate::frame::{Frame, Mark, REPLAYED};
 use crate::map::{self, Mapped, Refusal, Rules};
 use crate::rows::{HostRow, Origin, Record, Rows};
 
-/// What a message comes to.
-#[derive(Debug, Default)]
+/// What a spooled message comes to.
+#[derive(Debug)]
 pub struct Taken {
-    /// A record; its rows may be none.
-    pub record: Option<Record>,
-    /// A host's state.
-    pub host: Option<HostRow>,
+    /// Its record; the rows may be none, and it is booked all the same.
+    pub record: Record,
     /// The message, or rows of it, that can't be taken.
     pub dead: Vec<DeadLetter>,
 }
 
-/// Reads a message. It never fails: what can't be read is a dead letter.
-pub fn take(message: &Message, rules: &Rules, now: Timestamp) -> Taken {
-    let Message { topic, payload, retain, content_type, .. } = message;
-    let dead = |reason, detail: String| {
-        let letter = DeadLetter { topic: topic.clone(), reason, detail, payload: payload.to_vec() };
-        Taken { dead: vec![letter], ..Taken::default() }
+/// Reads a spooled message. It never fails: what can't be read is a dead letter. The same bytes give the same rows each
+/// time.
+pub fn take(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Taken {
+    let Frame { host, kind, .. } = frame;
+    let (boot, seq) = match &frame.mark {
+        Mark::Numbered(boot, seq) => (Some(boot.clone()), Some(*seq)),
+        Mark::Drawn(_) => (None, None),
     };
-    let parsed = match topic.parse() {
-        Ok(parsed) => parsed,
-        Err(error) => return dead(Reason::Topic, format!("{error}")),
+    let origin = Origin { host: host.clone(), kind: *kind, boot, seq };
+    let letter = |of: Kind, reason, detail, payload| DeadLetter {
+        topic: Topic::Telemetry(host.clone(), of).to_string(),
+        reason,
+        detail,
+        payload,
+        numbered: origin.boot.clone().zip(origin.seq),
     };
-    // Nothing retained: somebody cleared a topic.
-    if payload.is_empty() && matches!(parsed, Topic::Status(_)) {
-        return Taken::default();
-    }
-    if let Some(content_type) = content_type.as_deref().filter(|text| !text.starts_with(wire::CONTENT_TYPE)) {
-        let known = wire::CONTENT_TYPE;
-        return dead(Reason::Payload, format!("the content type {content_type:?} can't be read; only {known} can"));
-    }
-    let result = match &parsed {
-        Topic::Status(host) => status(host, payload, *retain, now),
-        Topic::Telemetry(host, kind) => record(host, *kind, payload, rules, now),
-        _ => return dead(Reason::Topic, "nothing here takes messages of this topic".to_owned()),
-    };
-    match result {
-        Ok((mut taken, refused)) => {
-            taken.dead = refused
-                .into_iter()
-                .map(|refusal| DeadLetter {
-                    topic: topic.clone(),
-                    reason: Reason::Row,
-                    detail: refusal.reason,
-                    payload: refusal.row.to_string().into_bytes(),
-                })
-                .collect();
-            taken
+    match record(frame, payload, kinds, rules) {
+        Ok((head, rows, refused)) => {
+            let dead = refused.into_iter().map(|Refusal { reason, row, of }| {
+                letter(of, Reason::Row, reason, message(&head.host, head.time, of, row).to_string().into_bytes())
+            });
+            Taken { dead: dead.collect(), record: Record { origin, rows } }
         }
-        Err((reason, detail)) => dead(reason, detail),
+        Err((reason, detail)) => {
+            let dead = vec![letter(*kind, reason, detail, payload.to_vec())];
+            Taken { record: Record { origin, rows: Rows::Metrics(Vec::new()) }, dead }
+        }
+    }
+}
+
+/// A message without a number that carries just this row, or this body.
+pub(crate) fn message(host: &HostName, time: Timestamp, kind: Kind, row: Json) -> Json {
+    let mut message = match kind {
+        Kind::Pipeline | Kind::Logs => serde_json::json!({ "records": [row] }),
+        Kind::Metrics | Kind::Alerts | Kind::Jobs => row,
+    };
+    message["v"] = wire::VERSION.into();
+    message["host"] = host.as_str().into();
+    message["time"] = time.to_string().into();
+    message
+}
+
+/// What a message on a topic of state tells.
+#[derive(Debug)]
+pub enum Told {
+    /// A host's state; the row is missing where a text of it can't be stored, which is a dead letter.
+    Host(Box<Status>, Option<HostRow>, Option<DeadLetter>),
+    /// Nothing: somebody cleared a topic.
+    Cleared,
+    /// It can't be read.
+    Dead(DeadLetter),
+}
+
+/// Reads a host's state.
+pub fn state(message: &Message, host: &HostName, now: Timestamp) -> Told {
+    let Message { topic, payload, retain, .. } = message;
+    if payload.is_empty() {
+        return Told::Cleared;
+    }
+    let dead = |reason, detail: String| DeadLetter {
+        topic: topic.clone(),
+        reason,
+        detail,
+        payload: payload.to_vec(),
+        numbered: None,
+    };
+    let status: Result<Status, _> =
+        readable(message.content_type.as_deref()).and_then(|()| decoded(decode_state("status", payload)));
+    match status.and_then(|status| same_host(host, &status.host).map(|()| status)) {
+        Ok(status) => match map::host(&status, *retain, now) {
+            Ok(row) => Told::Host(Box::new(status), Some(row), None),
+            Err(why) => Told::Host(Box::new(status), None, Some(dead(Reason::Row, why.to_owned()))),
+        },
+        Err((reason, detail)) => Told::Dead(dead(reason, detail)),
     }
 }
 
@@ -79,24 +115,40 @@ fn same_host(topic: &HostName, payload: &HostName) -> Result<(), Fault> {
     Err((Reason::Host, format!("the payload names the host {payload}, the topic {topic}")))
 }
 
-fn status(host: &HostName, payload: &[u8], retained: bool, now: Timestamp) -> Result<(Taken, Vec<Refusal>), Fault> {
-    let status: Status = decoded(decode_state("status", payload))?;
-    same_host(host, &status.host)?;
-    Ok(match map::host(status, retained, now) {
-        Ok(row) => (Taken { host: Some(row), ..Taken::default() }, Vec::new()),
-        Err(refusal) => (Taken::default(), vec![refusal]),
-    })
+fn readable(content_type: Option<&str>) -> Result<(), Fault> {
+    match content_type {
+        Some(content_type) if !content_type.starts_with(wire::CONTENT_TYPE) => {
+            let known = wire::CONTENT_TYPE;
+            Err((Reason::Payload, format!("the content type {content_type:?} can't be read; only {known} can")))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn record(
-    host: &HostName,
-    kind: Kind,
-    payload: &[u8],
-    rules: &Rules,
-    now: Timestamp,
-) -> Result<(Taken, Vec<Refusal>), Fault> {
+/// A replayed message has a number of its own, beside the one that it may have had.
+fn same_number(mark: &Mark, head: &Head) -> Result<(), Fault> {
+    match (mark, &head.boot, head.seq) {
+        (Mark::Numbered(boot, seq), Some(said), Some(number))
+            if (boot, *seq) != (said, number) && !boot.as_str().starts_with(REPLAYED) =>
+        {
+            let detail = format!(
+                "the payload says that it is number {number} of the run {said}, the properties beside it say number {seq} of {boot}"
+            );
+            Err((Reason::Payload, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn record(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Result<(Head, Rows, Vec<Refusal>), Fault> {
+    let (kind, now) = (frame.kind, frame.received);
+    if !kinds.contains(&kind) {
+        return Err((Reason::Topic, format!("this store has no place for {kind}")));
+    }
+    readable(frame.content_type.as_deref())?;
     let head = decoded(decode_head(payload))?;
-    same_host(host, &head.host)?;
+    same_host(&frame.host, &head.host)?;
+    same_number(&frame.mark, &head)?;
     let (rows, refused) = match kind {
         Kind::Metrics => {
             let Mapped { rows, refused } = map::metrics(&head, body::<Metrics>(payload)?, rules, now);
@@ -106,43 +158,37 @@ fn record(
             let Mapped { rows, refused } = map::pipeline(&head, body::<Pipeline>(payload)?, rules, now);
             (Rows::Metrics(rows), refused)
         }
-        Kind::Logs => (Rows::Logs(map::logs(&head, body::<Logs>(payload)?, &event(&head))), Vec::new()),
-        Kind::Alerts => match map::alert(&head, body::<AlertTransition>(payload)?, &event(&head)) {
+        Kind::Logs => (Rows::Logs(map::logs(&head, body::<Logs>(payload)?, &frame.event())), Vec::new()),
+        Kind::Alerts => match map::alert(&head, body::<AlertTransition>(payload)?, &frame.event()) {
             Ok(row) => (Rows::Alert(Box::new(row)), Vec::new()),
-            Err(refusal) => return Ok((Taken::default(), vec![refusal])),
+            Err(refusal) => (Rows::Metrics(Vec::new()), vec![refusal]),
         },
         Kind::Jobs => return Err((Reason::Topic, "nothing here takes job transitions yet".to_owned())),
     };
-    let origin = Origin { host: head.host, kind, boot: head.boot, seq: head.seq };
-    Ok((Taken { record: Some(Record { origin, rows }), ..Taken::default() }, refused))
+    Ok((head, rows, refused))
 }
 
 fn body<B: Body>(payload: &[u8]) -> Result<B, Fault> {
     decoded(decode_body(payload))
 }
 
-/// The beginning of a record's event ids: its identity, or something random where it has none.
-fn event(head: &Head) -> String {
-    match (&head.boot, head.seq) {
-        (Some(boot), Some(seq)) => format!("{boot}-{seq}"),
-        _ => uuid::Uuid::new_v4().to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: &[Kind] = &Kind::ALL;
 
     fn now() -> Timestamp {
         "2026-11-21T22:30:00Z".parse().unwrap()
     }
 
-    fn read(topic: &str, payload: &str) -> Taken {
-        take(&message(topic, payload), &Rules::default(), now())
+    fn frame(kind: Kind, payload: &str) -> Frame {
+        let mark = Mark::of(&[], payload.as_bytes());
+        Frame { received: now(), host: "web-01".parse().unwrap(), kind, mark, content_type: None }
     }
 
-    fn message(topic: &str, payload: &str) -> Message {
-        Message { topic: topic.to_owned(), payload: payload.to_owned().into(), ..Message::default() }
+    fn read(kind: Kind, payload: &str) -> Taken {
+        take(&frame(kind, payload), payload.as_bytes(), ALL, &Rules::default())
     }
 
     const METRICS: &str = r#"{"v":1,"host":"web-01","boot":"b1","seq":7,"time":"2026-11-21T22:30:00Z",
@@ -150,54 +196,84 @@ mod tests {
 
     #[test]
     fn a_record_keeps_its_identity() {
-        let taken = read("utilizer/v1/telemetry/web-01/metrics", METRICS);
+        let taken = read(Kind::Metrics, METRICS);
         assert!(taken.dead.is_empty(), "{:?}", taken.dead);
-        let record = taken.record.unwrap();
-        assert_eq!((record.origin.kind, record.origin.seq), (Kind::Metrics, Some(7)));
-        assert!(matches!(record.rows, Rows::Metrics(rows) if rows.len() == 1));
+        assert_eq!((taken.record.origin.kind, taken.record.origin.seq), (Kind::Metrics, Some(7)));
+        assert!(matches!(taken.record.rows, Rows::Metrics(rows) if rows.len() == 1));
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_dead_letter_with_its_reason() {
-        let topic = "utilizer/v1/telemetry/web-01/metrics";
-        for (topic, payload, reason, part) in [
-            (topic, "{", Reason::Payload, "not a durable message"),
-            (topic, "", Reason::Payload, "not a durable message"),
-            (topic, "[1,2]", Reason::Payload, "not a durable message"),
-            (topic, &METRICS.replace("\"gauges\"", "\"gouges\""), Reason::Payload, "gauges"),
-            (topic, &METRICS.replace("\"v\":1", "\"v\":2"), Reason::Version, "version 2"),
-            (topic, &METRICS.replace("web-01", "web-02"), Reason::Host, "names the host web-02"),
-            (topic, &METRICS.replace("2026-11-21T", "yesterday "), Reason::Payload, "RFC 3339"),
-            ("utilizer/v1/telemetry/web 01/metrics", METRICS, Reason::Topic, "character ' '"),
-            ("utilizer/v1/telemetry/web-01/jobs", METRICS, Reason::Topic, "job transitions"),
-            ("utilizer/v1/telemetry/web-01/status", "{}", Reason::Payload, "status"),
-            ("something/else", METRICS, Reason::Topic, "not one of utilizer's"),
+    fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_keeps_its_number() {
+        let properties = [("boot".to_owned(), "b1".to_owned()), ("seq".to_owned(), "7".to_owned())];
+        for (kind, payload, reason, part) in [
+            (Kind::Metrics, "{", Reason::Payload, "not a durable message"),
+            (Kind::Metrics, "", Reason::Payload, "not a durable message"),
+            (Kind::Metrics, "[1,2]", Reason::Payload, "not a durable message"),
+            (Kind::Metrics, &METRICS.replace("\"gauges\"", "\"gouges\""), Reason::Payload, "gauges"),
+            (Kind::Metrics, &METRICS.replace("\"v\":1", "\"v\":2"), Reason::Version, "version 2"),
+            (Kind::Metrics, &METRICS.replace("web-01", "web-02"), Reason::Host, "names the host web-02"),
+            (Kind::Metrics, &METRICS.replace("\"seq\":7", "\"seq\":8"), Reason::Payload, "number 8 of the run b1"),
+            (Kind::Metrics, &METRICS.replace("2026-11-21T", "yesterday "), Reason::Payload, "RFC 3339"),
+            (Kind::Jobs, METRICS, Reason::Topic, "job transitions"),
         ] {
-            let taken = read(topic, payload);
-            assert!(taken.record.is_none() && taken.host.is_none(), "{payload}");
+            let frame = Frame { mark: Mark::of(&properties, payload.as_bytes()), ..frame(kind, payload) };
+            let taken = take(&frame, payload.as_bytes(), ALL, &Rules::default());
+            assert_eq!((taken.record.row_count(), taken.record.origin.seq), (0, Some(7)), "{payload}");
             let [letter] = &taken.dead[..] else { panic!("{payload}: {:?}", taken.dead) };
             assert_eq!((letter.reason, letter.payload.as_slice()), (reason, payload.as_bytes()));
+            assert_eq!(letter.topic, format!("utilizer/v1/telemetry/web-01/{kind}"));
+            assert_eq!(letter.numbered, Some(("b1".parse().unwrap(), 7)));
             assert!(letter.detail.contains(part), "{payload}: {}", letter.detail);
         }
-        let zstd = Message { content_type: Some("application/zstd".to_owned()), ..message(topic, "x") };
-        let compressed = take(&zstd, &Rules::default(), now());
+        let zstd = Frame { content_type: Some("application/zstd".to_owned()), ..frame(Kind::Metrics, METRICS) };
+        let compressed = take(&zstd, METRICS.as_bytes(), ALL, &Rules::default());
         assert!(compressed.dead[0].detail.contains("application/zstd"));
+        let other = take(&frame(Kind::Metrics, METRICS), METRICS.as_bytes(), &[Kind::Logs], &Rules::default());
+        assert!(other.dead[0].detail.contains("no place for metrics"));
+    }
+
+    /// Their letter is a message that can come again.
+    #[test]
+    fn refused_rows_are_messages_of_their_own() {
+        let gauges = METRICS.replace("[{", "[{\"name\":\"swap_percent\",\"value\":\"NaN\"},{");
+        let taken = read(Kind::Metrics, &gauges);
+        assert_eq!((taken.record.row_count(), taken.dead.len()), (1, 1));
+        let letter = &taken.dead[0];
+        assert_eq!((letter.reason, letter.topic.as_str()), (Reason::Row, "utilizer/v1/telemetry/web-01/pipeline"));
+        let payload = String::from_utf8(letter.payload.clone()).unwrap().replace("\"NaN\"", "2");
+        let again = read(Kind::Pipeline, &payload);
+        assert!(again.dead.is_empty(), "{:?}", again.dead);
+        let Rows::Metrics(rows) = again.record.rows else { panic!("{payload}") };
+        assert_eq!((rows[0].metric_name.as_str(), rows[0].recorded_at), ("swap_percent", now()));
     }
 
     #[test]
-    fn a_cleared_status_is_nothing() {
-        let taken = read("utilizer/v1/telemetry/web-01/status", "");
-        assert!(taken.dead.is_empty() && taken.host.is_none());
+    fn states_are_told_apart() {
+        let message = |payload: &str| {
+            let topic = "utilizer/v1/telemetry/web-01/status".to_owned();
+            let message = Message { topic, payload: payload.to_owned().into(), ..Message::default() };
+            state(&message, &"web-01".parse().unwrap(), now())
+        };
+        let good =
+            r#"{"v":1,"host":"web-01","state":"online","boot":"b1","time":"2026-11-21T22:30:00Z","version":"0"}"#;
+        assert!(matches!(message(""), Told::Cleared));
+        assert!(matches!(message(good), Told::Host(_, Some(_), None)));
+        assert!(matches!(message(&good.replace("\"0\"", r#""\u0000""#)), Told::Host(_, None, Some(_))));
+        for bad in ["{}", &good.replace("web-01", "web-02")] {
+            assert!(matches!(message(bad), Told::Dead(_)), "{bad}");
+        }
     }
 
     #[test]
-    fn lines_without_identity_get_random_ids() {
-        let payload = r#"{"v":1,"host":"a","time":"2026-11-21T22:30:00Z","records":[
+    fn lines_without_identity_get_ids_by_their_frame() {
+        let payload = r#"{"v":1,"host":"web-01","time":"2026-11-21T22:30:00Z","records":[
                           {"timestamp":"2026-11-21T22:30:00Z","level":"INFO","message":"m"}]}"#;
-        let id = || match read("utilizer/v1/telemetry/a/logs", payload).record.unwrap().rows {
+        let id = |frame: &Frame| match take(frame, payload.as_bytes(), ALL, &Rules::default()).record.rows {
             Rows::Logs(rows) => rows[0].event_id.clone(),
             other => panic!("{other:?}"),
         };
-        assert_ne!(id(), id());
+        let (one, other) = (frame(Kind::Logs, payload), frame(Kind::Logs, payload));
+        assert_eq!(id(&one), id(&one));
+        assert_ne!(id(&one), id(&other));
     }
 }

@@ -1,27 +1,32 @@
-//! The exporter tier's core: subscribe, map to rows, batch, write, acknowledge.
+//! The exporter tier's core: subscribe, spool, map to rows, write, confirm.
 //!
 //! ```text
-//! broker ─► tier (intake, map) ─► hold ─► writer ─► Sink ─► the store
-//!    ▲            │ can't be read    │        │ refused
-//!    └── acks ────┼── after commit ──┘        │
-//!                 └──────► dead letters ◄─────┘
+//! broker ─► tier ─► spool ─► reader (map to rows) ─► writer ─► Sink ─► the store
+//!    ▲       │ │      │ fsync    │ can't be read       │ refused
+//!    ├─ acks ┼─┼──────┘          └──► dead letters ◄───┤
+//!    └───────┘ └─ confirmations ◄──── desk, ledger ◄───┘ committed
 //! ```
 //!
 //! A store is a crate of its own that implements [`sink::Sink`] over [`rows`], and a `main` that hands it to [`cli`].
 //! Nothing here knows a database. [`run`] is the whole tier as a future, for use inside another program.
 
+mod beside;
 pub mod cli;
 pub mod config;
 pub mod dead;
+mod desk;
+pub mod frame;
 mod health;
-mod hold;
 pub mod intake;
 pub mod jobs;
 pub mod map;
 pub mod metrics;
+mod reader;
+mod refused;
 pub mod rows;
 pub mod settings;
 pub mod sink;
+mod spooler;
 mod tier;
 mod writer;
 

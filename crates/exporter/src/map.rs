@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use wire::messages::{
     AlertState, AlertTransition, HostState, Logs, Metrics, Pipeline, PipelineRecord, Process, Status, check_row,
 };
-use wire::{Head, HostName, LabelSet, Stage, Timestamp, Value};
+use wire::{Head, HostName, Kind, LabelSet, Stage, Timestamp, Value};
 
 use crate::rows::{AlertRow, HostRow, JsonObject, LogRow, MetricRow};
 
@@ -54,6 +54,8 @@ pub struct Refusal {
     pub reason: String,
     /// The row as JSON, for the dead letters.
     pub row: Json,
+    /// The kind of message that could carry it: for [`Kind::Pipeline`] it is one of the records, else the whole body.
+    pub of: Kind,
 }
 
 /// The rows of a message and what was refused of it.
@@ -88,7 +90,8 @@ pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Map
     if labels.saturating_mul(body.gauges.len() + samples + processes) > MOST_COPIED {
         let reason =
             format!("its labels of {labels} bytes, copied into each row, come to more than {MOST_COPIED} bytes");
-        mapped.refused.push(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default() });
+        let row = serde_json::to_value(&body).unwrap_or_default();
+        mapped.refused.push(Refusal { reason, row, of: Kind::Metrics });
         return mapped;
     }
     let job_id: Arc<str> = format!("host:{}", head.host).into();
@@ -194,7 +197,7 @@ impl Mapped {
     fn add(&mut self, record: PipelineRecord, host: &HostName, time: Timestamp, rules: &Rules, now: Timestamp) {
         if let Err(fault) = record.check() {
             let row = serde_json::to_value(&record).unwrap_or_default();
-            self.refused.push(Refusal { reason: fault.to_string(), row });
+            self.refused.push(Refusal { reason: fault.to_string(), row, of: Kind::Pipeline });
             return;
         }
         let mut metadata = record.metadata.unwrap_or_default();
@@ -247,7 +250,7 @@ pub fn logs(head: &Head, body: Logs, event: &str) -> Vec<LogRow> {
 pub fn alert(head: &Head, body: AlertTransition, event: &str) -> Result<AlertRow, Refusal> {
     if let Some(field) = nul_in_alert(&body) {
         let reason = format!("{field} hold the character U+0000, which can't be stored");
-        return Err(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default() });
+        return Err(Refusal { reason, row: serde_json::to_value(&body).unwrap_or_default(), of: Kind::Alerts });
     }
     let alert = body.alert;
     let first = |time: Timestamp| time.max(Timestamp::from_millis(FIRST));
@@ -270,13 +273,11 @@ pub fn alert(head: &Head, body: AlertTransition, event: &str) -> Result<AlertRow
     })
 }
 
-/// A host's row from its status, unless a text of it can't be stored. `retained`: the broker had it in its store.
-pub fn host(status: Status, retained: bool, now: Timestamp) -> Result<HostRow, Refusal> {
-    let json = serde_json::to_string(&status).unwrap_or_default();
+/// A host's row from its status, or why a text of it can't be stored. `retained`: the broker had it in its store.
+pub fn host(status: &Status, retained: bool, now: Timestamp) -> Result<HostRow, &'static str> {
     // JSON writes U+0000 in this form only; a backslash before it would be another text.
-    if json.replace("\\\\", "").contains("\\u0000") {
-        let reason = "the status holds the character U+0000, which can't be stored".to_owned();
-        return Err(Refusal { reason, row: Json::from(json) });
+    if serde_json::to_string(status).unwrap_or_default().replace("\\\\", "").contains("\\u0000") {
+        return Err("the status holds the character U+0000, which can't be stored");
     }
     Ok(HostRow {
         host: status.host.to_string(),
@@ -284,10 +285,10 @@ pub fn host(status: Status, retained: bool, now: Timestamp) -> Result<HostRow, R
             HostState::Online => "online",
             HostState::Offline => "offline",
         },
-        version: status.version,
-        boot: status.boot,
+        version: status.version.clone(),
+        boot: status.boot.clone(),
         interval_seconds: status.interval_seconds.filter(|seconds| seconds.is_finite()),
-        inventory: status.inventory.and_then(|inventory| match serde_json::to_value(inventory) {
+        inventory: status.inventory.as_ref().and_then(|inventory| match serde_json::to_value(inventory) {
             Ok(Json::Object(map)) => Some(map),
             _ => None,
         }),
@@ -545,10 +546,10 @@ mod tests {
             body(json!({"v": 1, "host": "web-01", "state": "online", "boot": "b1", "time": "2026-11-21T22:30:00Z",
                         "version": "0.1.0", "interval_seconds": 10.0, "inventory": {"os": os}}))
         };
-        let row = host(status("Debian \\u0000"), false, now()).unwrap();
+        let row = host(&status("Debian \\u0000"), false, now()).unwrap();
         assert_eq!((row.state, row.interval_seconds, row.seen_at), ("online", Some(10.0), now()));
         assert_eq!(Json::from(row.inventory), json!({"os": "Debian \\u0000"}));
-        assert!(host(status("a\0b"), false, now()).is_err());
+        assert!(host(&status("a\0b"), false, now()).is_err());
     }
 
     #[test]
@@ -556,7 +557,7 @@ mod tests {
         let seen_at = |written: &str, retained| {
             let status =
                 json!({"v": 1, "host": "web-01", "state": "offline", "boot": "b1", "time": written, "version": "0"});
-            host(body(status), retained, now()).unwrap().seen_at
+            host(&body(status), retained, now()).unwrap().seen_at
         };
         assert_eq!(seen_at("2026-11-14T22:30:00Z", true), time("2026-11-14T22:30:00Z"));
         assert_eq!(seen_at("2026-11-14T22:30:00Z", false), now());

@@ -1,6 +1,7 @@
 //! What the tier says about itself, for `/metrics`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,9 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use wire::Kind;
+use wire::messages::LossReason;
 
 use crate::dead::Reason;
-use crate::rows::Batch;
+use crate::rows::{Batch, Rows};
 
 /// One label.
 type Label = [(&'static str, &'static str); 1];
@@ -29,14 +31,33 @@ pub struct Metrics {
     pub(crate) batches: Counter,
     /// Attempts to write that the store could not take, and failed attempts to open it.
     pub(crate) retries: Counter,
-    /// Messages that came again while the first copy was still held or just committed.
+    /// Records that came again: known when they came, or when they were written.
     pub(crate) duplicates: Counter,
+    /// Numbered messages that found no room in the spool and were left to their hosts.
+    pub(crate) refused: Counter,
+    /// Messages of other shards' hosts.
+    pub(crate) foreign: Counter,
+    /// Dead letters that were put back into the way.
+    pub(crate) replayed: Counter,
+    /// Records of the spool that can't be read any more.
+    pub(crate) spool_damaged: Counter,
+    /// Records that hosts declared lost.
+    lost: Family<Label, Counter>,
+    confirmations: Family<Label, Counter>,
     /// How long a committed write took.
     pub(crate) write_seconds: Histogram,
-    /// Rows received and not yet committed.
-    pub(crate) rows_held: Gauge,
-    /// Messages received and not yet acknowledged.
-    pub(crate) messages_held: Gauge,
+    /// How long a sync of the spool took.
+    pub(crate) sync_seconds: Histogram,
+    /// Bytes of the spool's files.
+    pub(crate) spool_bytes: Gauge,
+    /// Records in the spool that are not written yet.
+    pub(crate) spool_records: Gauge,
+    /// How long the oldest of them has been there, in seconds.
+    pub(crate) spool_age: Gauge<f64, AtomicU64>,
+    /// Numbered records that are held for their hosts.
+    pub(crate) held: Gauge,
+    /// Hosts of which something is held.
+    pub(crate) hosts_held: Gauge,
     /// 1 while connected to the broker.
     pub(crate) mqtt_connected: Gauge,
     /// 1 while the store takes what it is given.
@@ -44,6 +65,26 @@ pub struct Metrics {
 }
 
 const TABLES: [&str; 4] = ["recap_system_metrics", "logs", "alerts", "hosts"];
+
+const LOSSES: [LossReason; 6] = [
+    LossReason::Full,
+    LossReason::Age,
+    LossReason::Corrupt,
+    LossReason::Stopped,
+    LossReason::TooLarge,
+    LossReason::Other,
+];
+
+fn loss_label(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::Full => "full",
+        LossReason::Age => "age",
+        LossReason::Corrupt => "corrupt",
+        LossReason::Stopped => "stopped",
+        LossReason::TooLarge => "too_large",
+        LossReason::Other => "other",
+    }
+}
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -66,8 +107,19 @@ impl Metrics {
             duplicates: Counter::default(),
             // 1 ms to 32 s.
             write_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
-            rows_held: Gauge::default(),
-            messages_held: Gauge::default(),
+            // 0.1 ms to 13 s.
+            sync_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 18)),
+            spool_bytes: Gauge::default(),
+            spool_records: Gauge::default(),
+            spool_age: Gauge::default(),
+            held: Gauge::default(),
+            hosts_held: Gauge::default(),
+            refused: Counter::default(),
+            foreign: Counter::default(),
+            replayed: Counter::default(),
+            spool_damaged: Counter::default(),
+            lost: Family::default(),
+            confirmations: Family::default(),
             mqtt_connected: Gauge::default(),
             sink_ready: Gauge::default(),
         };
@@ -81,6 +133,12 @@ impl Metrics {
         for reason in Reason::ALL {
             drop(metrics.dead_letters.get_or_create(&[("reason", reason.as_str())]));
         }
+        for reason in LOSSES {
+            drop(metrics.lost.get_or_create(&[("reason", loss_label(reason))]));
+        }
+        for what in ["changes", "whole"] {
+            drop(metrics.confirmations.get_or_create(&[("content", what)]));
+        }
         registry.register("messages_received", "Messages received by kind", metrics.messages.clone());
         registry.register("rows_written", "Rows committed by table", metrics.rows.clone());
         registry.register("dead_letters", "Messages and rows that could not be taken", metrics.dead_letters.clone());
@@ -91,15 +149,59 @@ impl Metrics {
         );
         registry.register("batches_written", "Batches committed", metrics.batches.clone());
         registry.register("retries", "Attempts that the store could not take", metrics.retries.clone());
-        registry.register("duplicates", "Messages that came again and were known", metrics.duplicates.clone());
+        registry.register("duplicates", "Records that came again and were known", metrics.duplicates.clone());
+        registry.register(
+            "refused",
+            "Numbered messages that found no room in the spool; their hosts send them again",
+            metrics.refused.clone(),
+        );
+        registry.register("foreign", "Messages of hosts of other shards", metrics.foreign.clone());
+        registry.register("replayed", "Dead letters put back into the way", metrics.replayed.clone());
+        registry.register(
+            "lost",
+            "Records that hosts declared lost, by the reason that they gave",
+            metrics.lost.clone(),
+        );
+        registry.register(
+            "confirmations",
+            "Confirmations published to hosts: of what changed, or of all that is held and written",
+            metrics.confirmations.clone(),
+        );
         registry.register_with_unit(
             "write_duration",
             "Duration of committed writes",
             Unit::Seconds,
             metrics.write_seconds.clone(),
         );
-        registry.register("rows_held", "Rows received and not yet committed", metrics.rows_held.clone());
-        registry.register("messages_held", "Messages received and not yet acknowledged", metrics.messages_held.clone());
+        registry.register_with_unit(
+            "spool_sync_duration",
+            "Duration of syncs of the spool to its disk",
+            Unit::Seconds,
+            metrics.sync_seconds.clone(),
+        );
+        registry.register_with_unit("spool", "Size of the spool's files", Unit::Bytes, metrics.spool_bytes.clone());
+        registry.register(
+            "spool_records",
+            "Records in the spool that are not written yet",
+            metrics.spool_records.clone(),
+        );
+        registry.register_with_unit(
+            "spool_oldest_age",
+            "Age of the oldest record that is not written yet, since it was received: the lag of the store",
+            Unit::Seconds,
+            metrics.spool_age.clone(),
+        );
+        registry.register(
+            "spool_damaged_records",
+            "Records that can't be read from the spool any more; hosts that number theirs send them again",
+            metrics.spool_damaged.clone(),
+        );
+        registry.register(
+            "held_records",
+            "Numbered records held for their hosts until they are written",
+            metrics.held.clone(),
+        );
+        registry.register("held_hosts", "Hosts of which records are held", metrics.hosts_held.clone());
         registry.register("mqtt_connected", "Whether the broker is connected", metrics.mqtt_connected.clone());
         registry.register("sink_ready", "Whether the store takes writes", metrics.sink_ready.clone());
         Self { registry: Arc::new(registry), ..metrics }
@@ -134,21 +236,41 @@ impl Metrics {
         self.dead_letters.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
-    /// A batch was committed.
-    pub(crate) fn written(&self, batch: &Batch) {
+    /// A batch was committed; the records at the places `known` had been before.
+    pub(crate) fn written(&self, batch: &Batch, known: &[usize]) {
         self.batches.inc();
-        for (table, rows) in [
-            (TABLES[0], batch.metrics().count()),
-            (TABLES[1], batch.logs().count()),
-            (TABLES[2], batch.alerts().count()),
-        ] {
-            self.rows.get_or_create(&[("table", table)]).inc_by(rows as u64);
+        self.duplicates.inc_by(known.len() as u64);
+        let mut rows = [0u64; 3];
+        let mut known = known.iter().peekable();
+        for (place, record) in batch.records.iter().enumerate() {
+            if known.next_if_eq(&&place).is_some() {
+                continue;
+            }
+            let table = match &record.rows {
+                Rows::Metrics(_) => 0,
+                Rows::Logs(_) => 1,
+                Rows::Alert(_) => 2,
+            };
+            rows[table] += record.row_count() as u64;
+        }
+        for (table, rows) in TABLES.iter().zip(rows) {
+            self.rows.get_or_create(&[("table", table)]).inc_by(rows);
         }
     }
 
-    /// A host's row was committed.
-    pub(crate) fn host_written(&self) {
-        self.rows.get_or_create(&[("table", TABLES[3])]).inc();
+    /// Hosts' rows were committed.
+    pub(crate) fn hosts_written(&self, hosts: usize) {
+        self.rows.get_or_create(&[("table", TABLES[3])]).inc_by(hosts as u64);
+    }
+
+    /// A host declared records lost.
+    pub(crate) fn lost(&self, reason: LossReason, records: u64) {
+        self.lost.get_or_create(&[("reason", loss_label(reason))]).inc_by(records);
+    }
+
+    /// A confirmation was published.
+    pub(crate) fn confirmed(&self, whole: bool) {
+        self.confirmations.get_or_create(&[("content", if whole { "whole" } else { "changes" })]).inc();
     }
 }
 
@@ -164,6 +286,9 @@ mod tests {
             "utilizer_exporter_rows_written_total{table=\"recap_system_metrics\"} 0",
             "utilizer_exporter_dead_letters_total{reason=\"poison\"} 0",
             "utilizer_exporter_write_duration_seconds_count 0",
+            "utilizer_exporter_lost_total{reason=\"too_large\"} 0",
+            "utilizer_exporter_confirmations_total{content=\"whole\"} 0",
+            "utilizer_exporter_spool_bytes 0",
             "utilizer_exporter_mqtt_connected 0",
             "# EOF",
         ] {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::http::Allow;
+use delivery::Shard;
 use wire::{GroupName, MemberName};
 
 use crate::map::Rules;
@@ -35,6 +36,15 @@ pub struct DeadLetterLimits {
     pub max_bytes: u64,
 }
 
+/// Where what was received waits for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolLimits {
+    /// The folder, which is the tier's alone.
+    pub directory: PathBuf,
+    /// How large it may become.
+    pub max_bytes: u64,
+}
+
 /// The tier's own pages.
 #[derive(Debug, Clone)]
 pub struct Serve {
@@ -53,8 +63,19 @@ pub struct Settings {
     pub group: GroupName,
     /// This member of it.
     pub member: MemberName,
-    /// How many messages may be held before they are committed; it bounds memory.
+    /// How many messages may be on their way into the spool; it bounds memory.
     pub receive_maximum: u16,
+    /// Whether the broker shares the telemetry out among the members. Without it there is one member, or one for each
+    /// shard.
+    pub shared: bool,
+    /// The hosts that are this member's; all of them without.
+    pub shard: Option<Shard>,
+    /// Whether hosts shall keep their records until this group has them.
+    pub durable: bool,
+    /// How often a host is told what of its records is held and written.
+    pub confirm_every: Duration,
+    /// Where what was received waits for the store.
+    pub spool: SpoolLimits,
     /// Which rows a message makes.
     pub rules: Rules,
     /// When a batch is written.
@@ -70,20 +91,31 @@ pub struct Settings {
 }
 
 /// The default of [`Settings::receive_maximum`]. At 20 KiB a message that is 5 MiB; at the largest that an agent makes,
-/// 1 GiB.
+/// 1 GiB. One sync of the spool serves all that came meanwhile.
 pub const RECEIVE_MAXIMUM: u16 = 256;
+
+/// The default of [`Settings::confirm_every`].
+pub const CONFIRM_EVERY: Duration = Duration::from_secs(30);
+
+/// The default bound of the spool: more than an hour of 10,000 hosts at 10 s without their process lists.
+pub const SPOOL_BYTES: u64 = 8 << 30;
 
 /// The default bound of the dead letters' file.
 pub const DEAD_LETTER_BYTES: u64 = 64 << 20;
 
 impl Settings {
-    /// The defaults, with no pages served and dead letters in `state_dir`.
+    /// The defaults, with no pages served, and everything that is kept on the disk in `state_dir`.
     pub fn new(broker: mqtt::BrokerUrl, group: GroupName, member: MemberName, state_dir: &Path) -> Self {
         Self {
             broker: mqtt::Options::new(broker, ""),
             group,
             member,
             receive_maximum: RECEIVE_MAXIMUM,
+            shared: true,
+            shard: None,
+            durable: true,
+            confirm_every: CONFIRM_EVERY,
+            spool: SpoolLimits { directory: spool_folder(state_dir), max_bytes: SPOOL_BYTES },
             rules: Rules::default(),
             batch: BatchLimits::default(),
             dead_letters: DeadLetterLimits { path: dead_letter_file(state_dir), max_bytes: DEAD_LETTER_BYTES },
@@ -92,6 +124,10 @@ impl Settings {
             metrics: Metrics::new(),
         }
     }
+}
+
+pub(crate) fn spool_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("spool")
 }
 
 pub(crate) fn dead_letter_file(state_dir: &Path) -> PathBuf {

@@ -1,34 +1,45 @@
-//! The running loop: receive, hold, hand to the writer, acknowledge.
+//! The running loop: receive, hand to the spool, confirm to the hosts.
 //!
-//! Two tasks, so that a store that is down never stops the reading of the connection: the loop here, which never waits
-//! for the store, and the writer, which does nothing else. A message is acknowledged when its rows are committed; the
-//! broker's receive maximum therefore bounds what is in memory, and what this process loses by dying is delivered again.
+//! ```text
+//! connection (here) ─► spool thread ─► reader thread ─► writer thread ─► Sink
+//!        ▲ │              │ PUBACK        decode, map        │
+//!        │ └─ confirmations ◄─────────── desk ◄──────────────┘ committed
+//!      broker
+//! ```
+//!
+//! The loop here waits for nothing but the network: neither a slow disk nor a store that is down keeps it from its pings
+//! and from telling hosts what is held. A message is acknowledged when it is on our own disk; a host forgets its record
+//! when the confirmation says that it is in the store.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::http;
 use daemon::shutdown::{self, Shutdown};
+use delivery::KindSet;
 use mqtt::{AckToken, Cause, Client, Event, Events, Message};
-use tokio::sync::{mpsc, oneshot};
+use spool::Log;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use wire::messages::{TierState, TierStatus};
-use wire::{Kind, Topic};
+use wire::messages::{Loss, TierState, TierStatus};
+use wire::{HostName, Kind, Topic};
 
-use crate::dead::DeadLetters;
+use crate::beside::Beside;
+use crate::dead::{DeadLetters, Replays};
+use crate::desk::Desk;
+use crate::frame::Frame;
 use crate::health::{Health, Pages};
-use crate::hold::Hold;
 use crate::intake;
 use crate::metrics::Metrics;
+use crate::reader::{Reading, UnknownFrame};
+use crate::rows::HostRow;
 use crate::settings::Settings;
-use crate::sink::Sink;
-use crate::writer::{Fatal, Work, Writer};
-
-/// How often the own status is published again. Agents that missed it learn of the group in this time.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(300);
+use crate::sink::{Ledger, Sink};
+use crate::spooler::{Arrived, Spooler, Spooling, SyncError, Synced};
+use crate::writer::{Chore, Fatal, Told, Writer};
 
 /// How long the broker keeps our session: a restart finds its messages, a member that is gone frees them for others.
 const SESSION: Duration = Duration::from_secs(60);
@@ -37,12 +48,36 @@ const SESSION: Duration = Duration::from_secs(60);
 /// properties. What is larger, the broker drops without a word to anyone.
 const MOST_PACKET: u32 = (4 << 20) + (64 << 10);
 
-/// How many times a full batch may be held. Messages alone are no bound: one may have 70,000 rows.
-const MOST_BATCHES: usize = 20;
+/// Room kept in the spool for its cursor when the disk is full.
+const SPOOL_RESERVE: u64 = 1 << 20;
 
-/// What stopping may take for writing what is held, and then for the last words to the broker: 5 s together.
+/// Confirmations that may be under way to the broker.
+const MOST_PUBLISHES: u16 = 64;
+
+/// Between two looks at what is to be confirmed, written or shown.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Hosts that are confirmed in one tick.
+const MOST_CONFIRMED: usize = 500;
+
+/// Hosts whose state goes into one statement, and hosts whose state may wait for the store.
+const HOSTS_AT_ONCE: usize = 500;
+const MOST_HOSTS: usize = 200_000;
+
+/// Declared losses that may wait for the store. Hosts repeat them.
+const MOST_LOSSES: usize = 100_000;
+
+/// How long the store may take to answer what its ledger has. Hosts are told then what is held, which renews leases.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the spool may be locked by one that is about to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What stopping may take for writing what is in memory, for the writer to let go of the rest, and then for the last words
+/// to the broker: 5 s together.
 const FLUSH_TIME: Duration = Duration::from_millis(3500);
-const FAREWELL_TIME: Duration = Duration::from_secs(1);
+const WRITER_END: Duration = Duration::from_millis(300);
+const FAREWELL_TIME: Duration = Duration::from_millis(900);
 
 /// Why a tier ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +93,18 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The spool can't be opened.
+    #[error("{0}; [spool] directory decides where")]
+    Spool(#[from] spool::OpenError),
+    /// The spool can't be written safely.
+    #[error("{0}; the next start goes on with what is there")]
+    Sync(#[from] SyncError),
+    /// The spool holds what this program does not know.
+    #[error("{0}")]
+    Frame(#[from] UnknownFrame),
+    /// The ledger beside the spool.
+    #[error("{0}")]
+    Ledger(String),
     /// The port for `/metrics` and health.
     #[error("{0}; [serve] listen decides where")]
     Serve(#[from] http::BindError),
@@ -67,13 +114,15 @@ pub enum RunError {
     /// The connection is gone for good.
     #[error("{0}")]
     Disconnected(String),
+    /// The system gives no thread.
+    #[error("can't start a thread: {0}")]
+    Thread(io::Error),
     /// A task of ours ended.
     #[error("BUG: {0}")]
     Bug(String),
 }
 
-/// Runs a tier until `shutdown` asks for the stop: then what is held is written and acknowledged, within 5 s. What is
-/// left then stays with the broker.
+/// Runs a tier until `shutdown` asks for the stop, within 5 s. What is not written by then stays in the spool.
 ///
 /// It keeps no state outside of what it is given, and takes no signals, so that several may run in one process.
 pub async fn run<S: Sink>(sink: S, settings: Settings, shutdown: Shutdown) -> Result<(), RunError> {
@@ -111,43 +160,166 @@ async fn tend<S: Sink>(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let metrics = settings.metrics.clone();
-    let (sink_name, kinds) = (sink.name(), sink.kinds());
-    let (work, work_receiver) = mpsc::channel(1);
-    let (done_sender, done) = mpsc::channel(1);
-    let (opened_sender, opened) = oneshot::channel();
-    // Dropped at the end of this function, whatever the way out of it: the writer ends with it.
-    let mut writers = JoinSet::new();
+    let identity = Identity { sink: sink.name(), kinds: sink.kinds(), settings };
+    let settings = &identity.settings;
+    let folder = settings.spool.directory.clone();
+    let (log, recovered) = open_spool(&folder, settings.spool.max_bytes).await?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(bytes = recovered.torn_bytes, "cut off what a crash left unfinished at the end of the spool");
+    }
+    for bad in &recovered.bad_segments {
+        metrics.spool_damaged.inc_by(bad.to.saturating_sub(bad.from) + 1);
+        tracing::error!(
+            "the spool is damaged: up to {} records of {} can't be read; hosts that number theirs send them again",
+            bad.to.saturating_sub(bad.from) + 1,
+            bad.path.display()
+        );
+    }
+    let beside = match S::LEDGER {
+        Ledger::InStore => None,
+        Ledger::Beside => Some(Beside::open(&folder.join("ledger"), log.reader()).map_err(RunError::Ledger)?),
+    };
+    let from = log.first().max(beside.as_ref().map_or(0, Beside::written_below));
+    let receiver = delivery::receiver::Settings {
+        timing: delivery::receiver::Timing::scaled(settings.confirm_every),
+        kinds: identity.kinds.iter().copied().collect::<KindSet>(),
+        shard: settings.shard,
+    };
+    let announce_every = Duration::from_millis(receiver.timing.announce);
+    let desk = Arc::new(Desk::new(receiver, from));
+    let synced = Arc::new(Synced::default());
+    // Whatever the way out of here, also for one who drops this future: the threads end with what they wait for.
+    let _close = CloseAtEnd(synced.clone());
+
+    let (client, events) = Client::start(identity.options())?;
+    let gone = |_| RunError::Bug("the MQTT client stopped at once".to_owned());
+    client.subscribe(identity.filters()).await.map_err(gone)?;
+
+    let (reader, scanned) = (log.reader(), log.reader());
+    let spooler = Spooler {
+        log,
+        max_bytes: settings.spool.max_bytes,
+        client: client.clone(),
+        desk: desk.clone(),
+        synced: synced.clone(),
+        dead: dead.clone(),
+        replays: Replays::new(&settings.dead_letters.path),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    };
+    let (spooling, spool_end) = spooler.start(folder).map_err(RunError::Thread)?;
+    let spooling = Arc::new(spooling);
+
+    let (jobs, job_receiver) = mpsc::channel(1);
+    let reading = Reading {
+        reader,
+        from,
+        synced: synced.clone(),
+        kinds: identity.kinds,
+        rules: settings.rules.clone(),
+        limits: settings.batch.clone(),
+        desk: desk.clone(),
+        metrics: metrics.clone(),
+    };
+    let (reader_ended, reader_end) = oneshot::channel();
+    thread("reader", move || {
+        let _ = reader_ended.send(reading.run(&jobs));
+    })?;
+
+    let (chores, chore_receiver) = mpsc::channel(4);
+    let (told_sender, told) = mpsc::channel(4);
+    let (writer_ended, writer_end) = oneshot::channel();
+    let (stop_writer, writer_stop) = oneshot::channel();
     let writer = Writer {
         sink,
         backoff: settings.backoff,
+        desk: desk.clone(),
+        beside,
+        rules: settings.rules.clone(),
+        spooling: spooling.clone(),
         dead: dead.clone(),
         health: health.clone(),
         metrics: metrics.clone(),
     };
-    writers.spawn(writer.run(opened_sender, work_receiver, done_sender));
-
-    // Nothing is asked of the broker before the store is open: until then the other members of the group can do more
-    // with the messages.
-    tokio::select! {
-        _ = opened => {}
-        ended = writers.join_next() => return Err(writer_ended(ended)),
-        () = shutdown.wait() => return Ok(()),
-    }
+    thread("writer", move || {
+        let _ = writer_ended.send(write(writer, job_receiver, chore_receiver, told_sender, writer_stop));
+    })?;
 
     let tier = Tier {
-        hold: Hold::new(usize::from(settings.receive_maximum), settings.batch.max_rows.saturating_mul(MOST_BATCHES)),
-        identity: Identity { sink: sink_name, kinds, settings },
+        permits: Arc::new(Semaphore::new(2 * usize::from(settings.receive_maximum))),
+        scan: Some(Scan { reader: scanned, synced: synced.clone() }),
+        identity,
+        desk,
         dead,
         health,
         metrics,
-        work,
-        done,
-        writers,
+        spooling,
+        chores,
+        told,
+        hosts: BTreeMap::new(),
+        losses: VecDeque::new(),
+        asked: None,
         subscribed: HashSet::new(),
         connected: false,
+        connections: 0,
         publishes: 0,
+        announce_every,
     };
-    tier.run(shutdown).await
+    let ends = Ends { spool: spool_end, reader: reader_end, writer: writer_end };
+    tier.run(client, events, ends, stop_writer, shutdown).await
+}
+
+struct CloseAtEnd(Arc<Synced>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The one that had the spool before, such as the tier before a reload, may take a moment to let go of it.
+async fn open_spool(folder: &Path, max_bytes: u64) -> Result<(Log, spool::Recovered), RunError> {
+    let begun = Instant::now();
+    loop {
+        match Log::open(folder, spool_options(max_bytes)) {
+            Err(spool::OpenError::Locked(_)) if begun.elapsed() < LOCK_PATIENCE => tokio::time::sleep(TICK).await,
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Segments of a 64th of the bound, so that room comes back in small parts.
+fn spool_options(max_bytes: u64) -> spool::Options {
+    spool::Options {
+        segment_bytes: (max_bytes / 64).clamp(256 << 10, 64 << 20),
+        reserve_bytes: SPOOL_RESERVE.min(max_bytes),
+        max_record: MOST_PACKET as usize + (4 << 10),
+    }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(RunError::Thread)
+}
+
+/// The writer's thread: whatever a store's driver does on a processor, it does not do it to the connection.
+fn write<S: Sink>(
+    writer: Writer<S>,
+    jobs: mpsc::Receiver<crate::reader::Job>,
+    chores: mpsc::Receiver<Chore>,
+    told: mpsc::Sender<Told>,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Thread)?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = writer.run(jobs, chores, told) => result,
+            // Also when the sender was dropped: what is not written stays in the spool.
+            _ = stop => Ok(()),
+        }
+    });
+    // A call that hangs in a store's driver must not keep the thread.
+    runtime.shutdown_background();
+    Ok(result?)
 }
 
 /// Who this member is.
@@ -165,6 +337,7 @@ impl Identity {
             clean_start: false,
             session_expiry: SESSION,
             receive_maximum: *receive_maximum,
+            max_in_flight: MOST_PUBLISHES,
             max_incoming_packet: MOST_PACKET,
             will: Some(self.status(TierState::Offline)),
             ..broker.clone()
@@ -172,15 +345,19 @@ impl Identity {
     }
 
     fn filters(&self) -> Vec<String> {
-        let mut filters: Vec<_> =
-            self.kinds.iter().map(|kind| Topic::shared_telemetry(&self.settings.group, *kind)).collect();
+        let Settings { group, shared, shard, .. } = &self.settings;
+        let telemetry = |kind: &Kind| match *shared && shard.is_none() {
+            true => Topic::shared_telemetry(group, *kind),
+            false => Topic::all_telemetry(*kind),
+        };
+        let mut filters: Vec<_> = self.kinds.iter().map(telemetry).collect();
         // Every member sees every status: writing it twice is writing it once.
         filters.push(Topic::all_statuses());
         filters
     }
 
     fn status(&self, state: TierState) -> Message {
-        let Settings { group, member, .. } = &self.settings;
+        let Settings { group, member, durable, .. } = &self.settings;
         let status = TierStatus {
             v: wire::VERSION,
             group: group.clone(),
@@ -189,8 +366,7 @@ impl Identity {
             time: SystemTime::now().into(),
             sink: self.sink.to_owned(),
             kinds: self.kinds.to_vec(),
-            // Nothing is confirmed to agents yet: they must not wait for it.
-            durable: false,
+            durable: *durable,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         Message {
@@ -203,68 +379,143 @@ impl Identity {
     }
 }
 
+/// How the threads end.
+struct Ends {
+    spool: oneshot::Receiver<Result<(), SyncError>>,
+    reader: oneshot::Receiver<Result<(), UnknownFrame>>,
+    writer: oneshot::Receiver<Result<(), RunError>>,
+}
+
+/// What a look through the whole spool needs.
+struct Scan {
+    reader: spool::Reader,
+    synced: Arc<Synced>,
+}
+
+impl Scan {
+    /// Tells the desk of every numbered record between the cursor and what is synced now. Gives itself back.
+    fn run(mut self, desk: &Desk) -> Self {
+        let mut buffer = Vec::new();
+        let mut next = desk.cursor();
+        let (end, _) = self.synced.wait(0, Duration::ZERO);
+        while next < end {
+            match self.reader.read(next, &mut buffer) {
+                Ok(Some(entry)) => {
+                    if let Some(identity) = Frame::read(entry.head).ok().and_then(|frame| frame.identity()) {
+                        desk.restored(next, &identity);
+                    }
+                    next += 1;
+                }
+                Ok(None) => break,
+                Err(spool::ReadError::Gone { first }) if first > next => next = first,
+                Err(spool::ReadError::Gap { to, .. }) if to >= next => next = to + 1,
+                Err(error) => {
+                    // What is not found is not called held, and comes again.
+                    tracing::warn!("the spool was not looked through to its end: {error}");
+                    break;
+                }
+            }
+        }
+        self
+    }
+}
+
 struct Tier {
     identity: Identity,
-    hold: Hold,
+    desk: Arc<Desk>,
     dead: Arc<DeadLetters>,
     health: Health,
     metrics: Metrics,
-    work: mpsc::Sender<Work>,
-    done: mpsc::Receiver<()>,
-    writers: JoinSet<Result<(), Fatal>>,
+    spooling: Arc<Spooling>,
+    permits: Arc<Semaphore>,
+    scan: Option<Scan>,
+    chores: mpsc::Sender<Chore>,
+    told: mpsc::Receiver<Told>,
+    /// States and losses that wait for the store.
+    hosts: BTreeMap<String, HostRow>,
+    losses: VecDeque<(HostName, Loss)>,
+    /// The hosts for whose entries the writer was asked, and when.
+    asked: Option<(Vec<HostName>, Instant)>,
     subscribed: HashSet<String>,
     connected: bool,
+    connections: u64,
     publishes: u64,
+    announce_every: Duration,
 }
 
 impl Tier {
-    async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
-        let (client, mut events) = Client::start(self.identity.options())?;
-        let gone = |_| RunError::Bug("the MQTT client stopped at once".to_owned());
-        client.subscribe(self.identity.filters()).await.map_err(gone)?;
-        let mut announce = tokio::time::interval(ANNOUNCE_EVERY);
+    async fn run(
+        mut self,
+        client: Client,
+        mut events: Events,
+        mut ends: Ends,
+        stop_writer: oneshot::Sender<()>,
+        shutdown: Shutdown,
+    ) -> Result<(), RunError> {
+        let mut announce = tokio::time::interval(self.announce_every);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut permit: Option<OwnedSemaphorePermit> = None;
+        let (scanner, mut scans) = mpsc::channel(1);
         loop {
-            self.flush(false);
-            self.show();
-            // Without room nothing is read until some of it is written; the client then waits for us.
-            let room = self.hold.has_room();
-            let due = self.due();
             tokio::select! {
                 () = shutdown.wait() => break,
-                event = events.recv(), if room => match event {
-                    Some(event) => self.on(event, &client)?,
+                // Without room in the spool's queue nothing is read; the client then waits for us.
+                taken = self.permits.clone().acquire_owned(), if permit.is_none() => permit = taken.ok(),
+                event = events.recv(), if permit.is_some() => match event {
+                    Some(event) => self.on(event, &client, &mut permit)?,
                     None => return Err(RunError::Bug("the MQTT client stopped by itself".to_owned())),
                 },
-                done = self.done.recv() => match done {
-                    Some(()) => self.committed(&client),
-                    None => return Err(writer_ended(self.writers.join_next().await)),
-                },
-                () = tokio::time::sleep_until(due.into()), if self.hold.since().is_some() && !self.hold.is_writing() => {}
+                Some(told) = self.told.recv() => self.told(told, &client),
+                Some(scan) = scans.recv() => self.scan = Some(scan),
+                _ = tick.tick() => {
+                    self.confirm(&client);
+                    self.hand_over();
+                    self.look_through(&scanner)?;
+                    self.show();
+                }
                 _ = announce.tick() => self.announce(&client, TierState::Online),
+                end = &mut ends.spool => return Err(spool_ended(end)),
+                end = &mut ends.reader => return Err(reader_ended(end)),
+                end = &mut ends.writer => return Err(writer_ended(end)),
             }
         }
-        self.stop(&client, &mut events).await
+        self.stop(&client, &mut events, ends, stop_writer).await
     }
 
-    /// Writes and acknowledges what is held, says goodbye.
-    async fn stop(mut self, client: &Client, events: &mut Events) -> Result<(), RunError> {
+    /// Takes in what has come, writes what is in memory, says goodbye.
+    async fn stop(
+        mut self,
+        client: &Client,
+        events: &mut Events,
+        mut ends: Ends,
+        stop_writer: oneshot::Sender<()>,
+    ) -> Result<(), RunError> {
+        // What the client has received already is not waited for: without its PUBACK the broker keeps it.
+        self.spooling.stop();
         let flush = async {
-            while !self.hold.is_empty() {
-                self.flush(true);
-                match self.done.recv().await {
-                    Some(()) => self.committed(client),
-                    None => return Err(writer_ended(self.writers.join_next().await)),
-                }
+            match (&mut ends.spool).await {
+                Ok(Ok(())) => {}
+                end => return Err(spool_ended(end)),
             }
-            Ok(())
+            // The reader hands over what there is and ends, and the writer after it.
+            match (&mut ends.reader).await {
+                Ok(Ok(())) => {}
+                end => return Err(reader_ended(end)),
+            }
+            match (&mut ends.writer).await {
+                Ok(result) => result,
+                end => Err(writer_ended(end)),
+            }
         };
         let flushed = tokio::time::timeout(FLUSH_TIME, flush).await;
+        drop(stop_writer);
         if flushed.is_err() {
-            tracing::warn!(
-                messages = self.hold.messages(),
-                "stopping before these messages were written; they stay with the broker"
-            );
+            tracing::info!("stopping before all that came is written; it stays in the spool");
+            // It lets go of its ledger.
+            let _ = tokio::time::timeout(WRITER_END, ends.writer).await;
         }
+        self.confirm_all(client);
         self.announce(client, TierState::Offline);
         // The client waits for nobody to read its events, but it ends them only when they are read.
         let farewell = async {
@@ -275,35 +526,127 @@ impl Tier {
         flushed.unwrap_or(Ok(()))
     }
 
-    /// When what waits is old enough to be written.
-    fn due(&self) -> Instant {
-        self.hold.since().unwrap_or_else(Instant::now) + self.identity.settings.batch.max_age
+    fn show(&self) {
+        self.metrics.held.set(i64::try_from(self.desk.held()).unwrap_or(i64::MAX));
     }
 
-    /// Hands the writer a batch, if it is free and one is due: by rows, by age, because the broker waits for
-    /// acknowledgements, or because we stop.
-    fn flush(&mut self, stopping: bool) {
-        if self.hold.is_writing() || self.hold.since().is_none() {
+    /// Looks through the spool for what is held: at the start, and after damage.
+    fn look_through(&mut self, scanner: &mpsc::Sender<Scan>) -> Result<(), RunError> {
+        if self.scan.is_some() && self.desk.take_rescan() {
+            let (Some(scan), desk, scanner) = (self.scan.take(), self.desk.clone(), scanner.clone()) else {
+                return Ok(());
+            };
+            thread("scan", move || {
+                let _ = scanner.blocking_send(scan.run(&desk));
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Hands the writer what it is to do between batches, as far as it has room.
+    fn hand_over(&mut self) {
+        while !self.hosts.is_empty()
+            && let Ok(place) = self.chores.try_reserve()
+        {
+            let mut hosts = Vec::with_capacity(HOSTS_AT_ONCE.min(self.hosts.len()));
+            while hosts.len() < HOSTS_AT_ONCE
+                && let Some((_, host)) = self.hosts.pop_first()
+            {
+                hosts.push(host);
+            }
+            place.send(Chore::Hosts(hosts));
+        }
+        if !self.losses.is_empty()
+            && let Ok(place) = self.chores.try_reserve()
+        {
+            place.send(Chore::Losses(self.losses.drain(..).collect()));
+        }
+    }
+
+    /// Tells hosts what is held and written, as it is due.
+    fn confirm(&mut self, client: &Client) {
+        if !self.connected {
             return;
         }
-        let max_rows = self.identity.settings.batch.max_rows;
-        let due =
-            stopping || self.hold.pending_rows() >= max_rows || self.hold.is_full() || self.due() <= Instant::now();
-        if due {
-            // There is room for one, and only one is under way. A writer that is gone shows in `done`.
-            let _ = self.work.try_send(self.hold.next(max_rows));
+        let (news, whole) = self.desk.due(MOST_CONFIRMED);
+        for host in news {
+            if client.in_flight() >= usize::from(MOST_PUBLISHES) / 2 {
+                return;
+            }
+            self.tell(&host, None, client);
+        }
+        match &self.asked {
+            // The writer is busy with a store that does not answer. What is held can be said without it.
+            Some((hosts, at)) if at.elapsed() > LEDGER_PATIENCE => {
+                for host in whole.iter().chain(hosts).cloned().collect::<HashSet<_>>() {
+                    if client.in_flight() >= usize::from(MOST_PUBLISHES) / 2 {
+                        return;
+                    }
+                    self.tell(&host, None, client);
+                }
+            }
+            Some(_) => {}
+            None if whole.is_empty() => {}
+            None => {
+                if let Ok(place) = self.chores.try_reserve() {
+                    self.asked = Some((whole.clone(), Instant::now()));
+                    place.send(Chore::Entries(whole));
+                }
+            }
         }
     }
 
-    fn committed(&mut self, client: &Client) {
-        for token in self.hold.committed() {
-            client.ack(token);
+    /// The last words to hosts, without waiting for anything to be due.
+    fn confirm_all(&mut self, client: &Client) {
+        if self.connected {
+            for host in self.desk.waiting(usize::from(MOST_PUBLISHES) / 2) {
+                self.tell(&host, None, client);
+            }
         }
     }
 
-    fn show(&self) {
-        self.metrics.rows_held.set(i64::try_from(self.hold.rows()).unwrap_or(i64::MAX));
-        self.metrics.messages_held.set(i64::try_from(self.hold.messages()).unwrap_or(i64::MAX));
+    fn tell(
+        &mut self,
+        host: &HostName,
+        entries: Option<&[(delivery::ledger::Key, delivery::ledger::Entry)]>,
+        client: &Client,
+    ) {
+        let Some(confirmation) = self.desk.confirmation(host, entries) else { return };
+        let Settings { group, member, .. } = &self.identity.settings;
+        let message = Message {
+            topic: Topic::Confirmed(host.clone(), group.clone(), member.clone()).to_string(),
+            payload: wire::encode(&confirmation).into(),
+            content_type: Some(wire::CONTENT_TYPE.to_owned()),
+            ..Message::default()
+        };
+        self.publishes += 1;
+        match client.try_publish(self.publishes, message) {
+            Ok(()) => self.metrics.confirmed(confirmation.whole),
+            // A whole one makes up for it within minutes.
+            Err(error) => tracing::debug!("a confirmation was not published: {error}"),
+        }
+    }
+
+    fn told(&mut self, told: Told, client: &Client) {
+        match told {
+            Told::Booked(lost) => self.desk.booked(&lost),
+            Told::Entries(hosts, entries) => {
+                self.asked = None;
+                let mut by_host: BTreeMap<&HostName, Vec<_>> = hosts.iter().map(|host| (host, Vec::new())).collect();
+                for (key, entry) in entries {
+                    if let Some((_, of_host)) = by_host.iter_mut().find(|(host, _)| ***host == key.host) {
+                        of_host.push((key, entry));
+                    }
+                }
+                for (host, entries) in by_host {
+                    if !self.connected || client.in_flight() >= usize::from(MOST_PUBLISHES) * 3 / 4 {
+                        // They are due still.
+                        return;
+                    }
+                    self.tell(host, Some(&entries), client);
+                }
+            }
+        }
     }
 
     fn announce(&mut self, client: &Client, state: TierState) {
@@ -316,12 +659,14 @@ impl Tier {
         }
     }
 
-    fn on(&mut self, event: Event, client: &Client) -> Result<(), RunError> {
+    fn on(&mut self, event: Event, client: &Client, permit: &mut Option<OwnedSemaphorePermit>) -> Result<(), RunError> {
         match event {
-            Event::Received { message, ack } => self.received(message, ack, client),
+            Event::Received { message, ack } => self.received(message, ack, client, permit),
             Event::Connected { session_present, .. } => {
                 tracing::info!(session_present, "connected to {}", self.identity.settings.broker.broker);
                 self.connected = true;
+                self.connections += 1;
+                self.spooling.connected(self.connections);
                 self.metrics.mqtt_connected.set(1);
                 self.subscribed.clear();
                 self.ready_when_subscribed();
@@ -358,7 +703,9 @@ impl Tier {
                 tracing::error!("{sentence}");
                 self.health.broker(Some(sentence));
             }
-            Event::Refused { reason, .. } => tracing::warn!("the broker refuses this exporter's own status: {reason}"),
+            Event::Refused { reason, .. } => {
+                tracing::warn!("the broker refuses this exporter's own status or a confirmation: {reason}");
+            }
             Event::Acked { .. } | Event::Lost { .. } => {}
         }
         Ok(())
@@ -370,29 +717,58 @@ impl Tier {
         }
     }
 
-    fn received(&mut self, message: Message, ack: AckToken, client: &Client) {
-        let now = SystemTime::now().into();
-        let rules = &self.identity.settings.rules;
+    fn received(
+        &mut self,
+        message: Message,
+        ack: AckToken,
+        client: &Client,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) {
         self.metrics.message(kind_label(&message.topic));
-        let taken = intake::take(&message, rules, now);
-        for letter in &taken.dead {
-            self.dead.keep(letter, now);
-        }
-        let acknowledge = match (taken.record, taken.host) {
-            (Some(record), _) if record.row_count() > 0 => {
-                self.hold.record(record, ack, Instant::now()).map(|(token, known)| {
-                    if known {
-                        self.metrics.duplicates.inc();
-                    }
-                    token
-                })
+        match message.topic.parse() {
+            Ok(Topic::Status(host)) => {
+                self.status(&message, &host);
+                // It is retained: who starts anew gets it anew.
+                client.ack(ack);
             }
-            (_, Some(host)) => self.hold.host(host, ack, Instant::now()),
-            // Nothing to write: a dead letter, or an interval that makes no rows.
-            _ => Some(ack),
+            _ => {
+                if let Some(permit) = permit.take() {
+                    self.spooling.take(Arrived { message, ack, connection: self.connections, permit });
+                }
+            }
+        }
+    }
+
+    fn status(&mut self, message: &Message, host: &HostName) {
+        if !self.desk.takes(host) {
+            self.metrics.foreign.inc();
+            return;
+        }
+        let now = SystemTime::now().into();
+        let (row, letter) = match intake::state(message, host, now) {
+            intake::Told::Host(status, row, letter) => {
+                for (loss, new) in self.desk.told(&status) {
+                    self.metrics.lost(loss.reason, new);
+                    let lost = (host.clone(), loss);
+                    // A host repeats them until they are booked.
+                    if self.losses.len() < MOST_LOSSES && !self.losses.contains(&lost) {
+                        self.losses.push_back(lost);
+                    }
+                }
+                (row, letter)
+            }
+            intake::Told::Cleared => (None, None),
+            intake::Told::Dead(letter) => (None, Some(letter)),
         };
-        if let Some(token) = acknowledge {
-            client.ack(token);
+        if let Some(row) = row
+            && (self.hosts.len() < MOST_HOSTS || self.hosts.contains_key(&row.host))
+        {
+            self.hosts.insert(row.host.clone(), row);
+        }
+        if let Some(letter) = letter
+            && let Err(error) = self.dead.keep(&[letter], now)
+        {
+            tracing::error!("a dead letter is gone, {} can't be written: {error}", self.dead.path().display());
         }
     }
 }
@@ -406,10 +782,26 @@ fn kind_label(topic: &str) -> &'static str {
     }
 }
 
-fn writer_ended(ended: Option<Result<Result<(), Fatal>, tokio::task::JoinError>>) -> RunError {
-    match ended {
-        Some(Ok(Err(fatal))) => RunError::Sink(fatal),
-        Some(Err(error)) => RunError::Bug(format!("the writer's task failed: {error}")),
-        Some(Ok(Ok(()))) | None => RunError::Bug("the writer's task ended by itself".to_owned()),
+fn spool_ended(end: Result<Result<(), SyncError>, oneshot::error::RecvError>) -> RunError {
+    match end {
+        Ok(Err(error)) => RunError::Sync(error),
+        Ok(Ok(())) => RunError::Bug("the spool's thread ended by itself".to_owned()),
+        Err(_) => RunError::Bug("the spool's thread failed".to_owned()),
+    }
+}
+
+fn reader_ended(end: Result<Result<(), UnknownFrame>, oneshot::error::RecvError>) -> RunError {
+    match end {
+        Ok(Err(error)) => RunError::Frame(error),
+        Ok(Ok(())) => RunError::Bug("the reader's thread ended by itself".to_owned()),
+        Err(_) => RunError::Bug("the reader's thread failed".to_owned()),
+    }
+}
+
+fn writer_ended(end: Result<Result<(), RunError>, oneshot::error::RecvError>) -> RunError {
+    match end {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => RunError::Bug("the writer's thread ended by itself".to_owned()),
+        Err(_) => RunError::Bug("the writer's thread failed".to_owned()),
     }
 }

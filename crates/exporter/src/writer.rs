@@ -1,18 +1,27 @@
 //! The one task that calls the sink: tries again, isolates what the store refuses, gives up only on what is fatal.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
-use wire::Topic;
+use delivery::fixed::{FixedBatch, Outcome, Part, Step};
+use delivery::ledger::{Entry, Key};
+use tokio::sync::mpsc;
+use wire::messages::Loss;
+use wire::{BootId, HostName, Ranges, Timestamp, Topic};
 
+use crate::beside::Beside;
 use crate::dead::{DeadLetter, DeadLetters, Reason};
+use crate::desk::Desk;
 use crate::health::Health;
+use crate::map::Rules;
 use crate::metrics::Metrics;
-use crate::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow, Record, Rows};
-use crate::sink::{Sink, SinkError};
+use crate::reader::Job;
+use crate::refused::{halves, letter_of};
+use crate::rows::{Batch, HostRow, Record, Rows};
+use crate::sink::{Ledger, Sink, SinkError};
+use crate::spooler::Spooling;
 
 /// Pauses between attempts: from the first, doubling to the longest, each shortened by up to a half at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,51 +44,76 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// An idle store is asked this often whether it is still there: `/readyz` must not be the last to know.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// What is written at once.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    pub(crate) hosts: Vec<HostRow>,
-    pub(crate) batch: Batch,
+/// Between two runs of the retention job.
+const RETAIN_EVERY: Duration = Duration::from_secs(3600);
+
+/// The first of them comes soon after the start, but not before what waits is on its way.
+const RETAIN_FIRST: Duration = Duration::from_secs(60);
+
+/// A ledger's entry that nobody touched for so long may go, once its host names the run no more.
+const FORGET_AFTER: Duration = Duration::from_secs(30 * 86_400);
+
+/// What is done between batches.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// States of hosts, none twice.
+    Hosts(Vec<HostRow>),
+    /// Records that hosts declared lost.
+    Losses(Vec<(HostName, Loss)>),
+    /// Asks for the ledger's entries of hosts, to confirm them.
+    Entries(Vec<HostName>),
+}
+
+/// What the writer tells.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The entries that were asked for: of these hosts, all that there are.
+    Entries(Vec<HostName>, Vec<(Key, Entry)>),
+    /// The losses are booked.
+    Booked(Vec<(HostName, Loss)>),
 }
 
 /// The store can't go on without a person. The text is the whole chain of causes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Fatal(String);
+pub struct Fatal(pub(crate) String);
 
 pub(crate) struct Writer<S> {
     pub(crate) sink: S,
     pub(crate) backoff: Backoff,
+    pub(crate) desk: Arc<Desk>,
+    /// The ledger and the fixed batch of a sink that has none.
+    pub(crate) beside: Option<Beside>,
+    /// Which rows a message makes.
+    pub(crate) rules: Rules,
+    pub(crate) spooling: Arc<Spooling>,
     pub(crate) dead: Arc<DeadLetters>,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
 }
 
 impl<S: Sink> Writer<S> {
-    /// Opens the store, says so, then does what it is handed. `done` gets one answer for each.
+    /// Opens the store, says so, then does what it is handed until there is no more.
     pub(crate) async fn run(
         mut self,
-        opened: oneshot::Sender<()>,
-        mut work: mpsc::Receiver<Work>,
-        done: mpsc::Sender<()>,
+        mut jobs: mpsc::Receiver<Job>,
+        mut chores: mpsc::Receiver<Chore>,
+        told: mpsc::Sender<Told>,
     ) -> Result<(), Fatal> {
         self.open().await?;
-        let _ = opened.send(());
+        self.recover().await?;
+        let mut retain = tokio::time::interval_at((Instant::now() + RETAIN_FIRST).into(), RETAIN_EVERY);
         loop {
-            match tokio::time::timeout(CHECK_EVERY, work.recv()).await {
-                Ok(Some(work)) => {
-                    for host in work.hosts {
-                        self.host(host).await?;
-                    }
-                    if !work.batch.records.is_empty() {
-                        self.batch(work.batch).await?;
-                    }
-                    if done.send(()).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                Ok(None) => return Ok(()),
-                Err(_) => self.open().await?,
+            tokio::select! {
+                // Chores are few and small, and hosts wait for their confirmation; a backlog must not keep them.
+                biased;
+                Some(chore) = chores.recv() => self.chore(chore, &told).await?,
+                _ = retain.tick() => self.retain().await?,
+                job = jobs.recv() => match job {
+                    Some(job) => self.job(job).await?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(CHECK_EVERY) => self.open().await?,
             }
         }
     }
@@ -94,72 +128,321 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    async fn host(&mut self, host: HostRow) -> Result<(), Fatal> {
+    async fn chore(&mut self, chore: Chore, told: &mpsc::Sender<Told>) -> Result<(), Fatal> {
+        match chore {
+            Chore::Hosts(hosts) => self.hosts(hosts).await,
+            Chore::Losses(lost) => {
+                match &mut self.beside {
+                    Some(beside) => beside.lose(&lost).map_err(|error| ledger_fault(beside, &error))?,
+                    None => self.until_done(async |sink| sink.book(&[], &lost).await).await?,
+                }
+                let _ = told.send(Told::Booked(lost)).await;
+                Ok(())
+            }
+            Chore::Entries(hosts) => {
+                let entries = match &self.beside {
+                    Some(beside) => beside.entries(&hosts),
+                    None => self.until_done(async |sink| sink.entries(&hosts).await).await?,
+                };
+                let _ = told.send(Told::Entries(hosts, entries)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls the sink until it does what it is told.
+    async fn until_done<T>(&mut self, mut call: impl AsyncFnMut(&mut S) -> Result<T, SinkError>) -> Result<T, Fatal> {
         let mut trouble = Trouble::new(self.backoff);
         loop {
-            match self.sink.upsert_hosts(std::slice::from_ref(&host)).await {
-                Ok(()) => {
-                    self.metrics.host_written();
-                    return self.well(&trouble);
-                }
-                Err(SinkError::Poison { doing, source }) => {
-                    let row = json!({"host": host.host, "state": host.state, "version": host.version,
-                                     "interval_seconds": host.interval_seconds, "inventory": host.inventory});
-                    let topic = host.host.parse().map(|host| Topic::Status(host).to_string()).unwrap_or_default();
-                    self.bury(topic, chain(&doing, source.as_ref()), row);
-                    return self.well(&trouble);
+            match call(&mut self.sink).await {
+                Ok(done) => {
+                    self.well(&trouble)?;
+                    return Ok(done);
                 }
                 Err(error) => self.wait_and_open(&mut trouble, error).await?,
             }
         }
     }
 
-    /// Writes a batch, all of it but what the store refuses. A refused batch is cut in halves until what is refused
-    /// stands alone: rows that are good are written, at the cost of some transactions more.
-    async fn batch(&mut self, batch: Batch) -> Result<(), Fatal> {
-        // A stack, so that the order of receipt is kept.
-        let mut parts = vec![Batch {
-            // Attempts of one batch go by one name, and so do not its halves.
-            token: uuid::Uuid::new_v4().to_string(),
-            written_at: SystemTime::now().into(),
-            ..batch
-        }];
-        while let Some(part) = parts.pop() {
-            if part.row_count() == 0 {
-                continue;
-            }
+    async fn hosts(&mut self, hosts: Vec<HostRow>) -> Result<(), Fatal> {
+        let mut parts = vec![hosts];
+        while let Some(mut part) = parts.pop() {
             let mut trouble = Trouble::new(self.backoff);
             loop {
-                let began = Instant::now();
-                match self.sink.write(&part).await {
-                    Ok(_) => {
-                        self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
-                        self.metrics.written(&part);
-                        self.well(&trouble)?;
-                        break;
+                match self.sink.upsert_hosts(&part).await {
+                    Ok(()) => self.metrics.hosts_written(part.len()),
+                    Err(SinkError::Poison { .. }) if part.len() > 1 => {
+                        parts.push(part.split_off(part.len() / 2));
+                        parts.push(part);
                     }
                     Err(SinkError::Poison { doing, source }) => {
-                        self.well(&trouble)?;
-                        match halves(part) {
-                            Ok((first, second)) => parts.extend([second, first]),
-                            Err(record) => {
-                                let topic =
-                                    Topic::Telemetry(record.origin.host.clone(), record.origin.kind).to_string();
-                                self.bury(topic, chain(&doing, source.as_ref()), row_json(&record.rows));
-                            }
-                        }
-                        break;
+                        let letters: Vec<_> =
+                            part.iter().map(|host| host_letter(host, &doing, source.as_ref())).collect();
+                        self.keep(&letters).await;
                     }
-                    Err(error) => self.wait_and_open(&mut trouble, error).await?,
+                    Err(error) => {
+                        self.wait_and_open(&mut trouble, error).await?;
+                        continue;
+                    }
                 }
+                self.well(&trouble)?;
+                break;
             }
         }
         Ok(())
     }
 
-    fn bury(&self, topic: String, detail: String, row: serde_json::Value) {
-        let letter = DeadLetter { topic, reason: Reason::Poison, detail, payload: row.to_string().into_bytes() };
-        self.dead.keep(&letter, SystemTime::now().into());
+    /// Deletes what is old: from the tables, and from the ledger what nobody asks for any more.
+    async fn retain(&mut self) -> Result<(), Fatal> {
+        let now: Timestamp = SystemTime::now().into();
+        let retained = self.until_done(async |sink| sink.retain(now).await).await?;
+        if retained != crate::sink::Retained::default() {
+            tracing::info!(
+                partitions = retained.partitions,
+                rows = retained.rows,
+                "deleted what is older than the retention"
+            );
+        }
+        let named: Vec<(HostName, BootId)> = self.desk.named_boots();
+        let since = now.minus(FORGET_AFTER);
+        let forgotten = match &mut self.beside {
+            Some(beside) => beside.forget(since, &named).map_err(|error| ledger_fault(beside, &error))?,
+            None => self.until_done(async |sink| sink.forget(since, &named).await).await?,
+        };
+        if forgotten > 0 {
+            tracing::info!(entries = forgotten, "the ledger forgot runs of agents that ended long ago");
+        }
+        Ok(())
+    }
+
+    /// Writes a job, all of it but what the store refuses, and lets the spool forget it.
+    async fn job(&mut self, job: Job) -> Result<(), Fatal> {
+        self.keep(&job.dead).await;
+        match S::LEDGER {
+            Ledger::InStore => self.in_store(job.records).await?,
+            Ledger::Beside => {
+                if let Some(beside) = &mut self.beside {
+                    beside.fix(&job.indices, &job.records);
+                }
+                self.drive(job.indices.iter().copied().zip(job.records).collect()).await?;
+            }
+        }
+        let trim = self.desk.done(&job.indices, &job.gaps);
+        self.spooling.trim(trim);
+        Ok(())
+    }
+
+    /// A refused batch is cut in halves until what is refused stands alone. The rows of one record are then tried apart,
+    /// without writing them, and the record is written as a whole with those that are good.
+    async fn in_store(&mut self, records: Vec<Record>) -> Result<(), Fatal> {
+        // A stack, so that the order of receipt is kept.
+        let mut parts = vec![records];
+        while let Some(records) = parts.pop() {
+            if records.is_empty() {
+                continue;
+            }
+            let batch = new_batch(records);
+            match self.write(&batch).await? {
+                None => self.committed(&batch.records),
+                Some(refusal) => match halves(batch.records) {
+                    Ok((first, second)) => parts.extend([second, first]),
+                    Err(record) => self.record(record, refusal).await?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one record without the rows that the store refuses.
+    async fn record(&mut self, record: Record, refusal: String) -> Result<(), Fatal> {
+        let mut good = Vec::new();
+        let mut letters = Vec::new();
+        let mut parts = vec![record.rows];
+        while let Some(rows) = parts.pop() {
+            let part = new_batch(vec![Record { origin: record.origin.clone(), rows }]);
+            let refused = self.rehearse(&part).await?;
+            let rows = part.records.into_iter().next().map(|record| record.rows);
+            match (rows, refused) {
+                (Some(rows), None) => good.push(rows),
+                (Some(rows), Some(refusal)) => match rows.halves() {
+                    Ok((first, second)) => parts.extend([second, first]),
+                    Err(rows) => letters.push(letter_of(&record.origin, &rows, refusal)),
+                },
+                (None, _) => {}
+            }
+        }
+        let mut rest = Record { origin: record.origin, rows: Rows::joined(good) };
+        self.keep(&letters).await;
+        let batch = new_batch(vec![rest.clone()]);
+        if let Some(again) = self.write(&batch).await? {
+            // Each row would do alone, and together they don't.
+            let refusal = if letters.is_empty() { refusal } else { again };
+            let rows = std::mem::replace(&mut rest.rows, Rows::Metrics(Vec::new()));
+            self.keep(&[letter_of(&rest.origin, &rows, refusal)]).await;
+            let empty = new_batch(vec![rest.clone()]);
+            if let Some(refusal) = self.write(&empty).await? {
+                return Err(Fatal(format!("the store refuses to book a record without rows: {refusal}")));
+            }
+        }
+        self.committed(std::slice::from_ref(&rest));
+        Ok(())
+    }
+
+    /// Ends what a batch was at when the exporter ended before it.
+    async fn recover(&mut self) -> Result<(), Fatal> {
+        let (kinds, rules) = (self.sink.kinds(), self.rules.clone());
+        let Some(beside) = &mut self.beside else { return Ok(()) };
+        if beside.fixed.batch().is_some() {
+            let records = beside.records(kinds, &rules);
+            tracing::info!(records = records.len(), "looking up a batch that was on its way when the exporter ended");
+            self.drive(records).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the fixed batch through its steps, with its records by their places in the spool.
+    async fn drive(&mut self, mut records: BTreeMap<u64, Record>) -> Result<(), Fatal> {
+        let Some(mut beside) = self.beside.take() else { return Ok(()) };
+        let identities: Vec<_> = records.values().filter_map(|record| record.origin.identity()).collect();
+        let mut trouble = Trouble::new(self.backoff);
+        let mut refusal = String::new();
+        let mut sending: Option<Sending> = None;
+        let result = loop {
+            let step = match beside.fixed.step() {
+                Step::Idle => break Ok(()),
+                Step::Save => beside.save().map_err(|error| ledger_fault(&beside, &error)),
+                Step::LookUp(part) => {
+                    let part = Sending::of(part, beside.fixed.batch(), &mut sending, &mut records);
+                    match self.look_up(part).await {
+                        Ok(found) => {
+                            beside.fixed.looked_up(&found);
+                            Ok(())
+                        }
+                        Err(error) => self.wait_and_open(&mut trouble, transient(error)).await,
+                    }
+                }
+                Step::Insert(part) => {
+                    let part = Sending::of(part, beside.fixed.batch(), &mut sending, &mut records);
+                    let began = Instant::now();
+                    match self.insert(&part.batch).await {
+                        Ok(()) => {
+                            self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
+                            self.metrics.written(&part.batch, &[]);
+                            let well = self.well(&trouble);
+                            trouble = Trouble::new(self.backoff);
+                            beside.fixed.inserted(Outcome::Written);
+                            well
+                        }
+                        Err(SinkError::Poison { doing, source }) => {
+                            refusal = chain(&doing, source.as_ref());
+                            beside.fixed.inserted(Outcome::Refused);
+                            Ok(())
+                        }
+                        Err(error) => {
+                            beside.fixed.inserted(Outcome::Unknown);
+                            self.wait_and_open(&mut trouble, error).await
+                        }
+                    }
+                }
+                Step::DeadLetter(place) => {
+                    Sending::put_back(&mut sending, &mut records);
+                    if let Some(record) = records.get(&place) {
+                        self.keep(&[letter_of(&record.origin, &record.rows, refusal.clone())]).await;
+                    }
+                    beside.fixed.kept();
+                    Ok(())
+                }
+                Step::Book { from, to } => match beside.book(&identities, to) {
+                    Ok(()) => {
+                        self.desk.committed(&identities);
+                        let trim = self.desk.done(&(from..to).collect::<Vec<_>>(), &Ranges::default());
+                        self.spooling.trim(trim);
+                        Ok(())
+                    }
+                    Err(error) => Err(ledger_fault(&beside, &error)),
+                },
+            };
+            if step.is_err() {
+                break step;
+            }
+        };
+        self.beside = Some(beside);
+        result
+    }
+
+    async fn look_up(&mut self, sending: &Sending) -> Result<Vec<bool>, SinkError> {
+        let there = match sending.batch.row_count() {
+            0 => vec![true; sending.batch.records.len()],
+            _ => self.sink.look_up(&sending.batch).await?,
+        };
+        // A record that can't be read any more can't be sent either.
+        let mut there = sending.places.iter().copied().zip(there).collect::<BTreeMap<_, _>>();
+        Ok(sending
+            .wanted
+            .iter()
+            .flat_map(|(from, to)| from..=to)
+            .map(|place| there.remove(&place).unwrap_or(true))
+            .collect())
+    }
+
+    async fn insert(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        match batch.row_count() {
+            0 => Ok(()),
+            _ => self.sink.write(batch).await.map(drop),
+        }
+    }
+
+    /// Writes a batch; what comes back is why the store refuses it.
+    async fn write(&mut self, batch: &Batch) -> Result<Option<String>, Fatal> {
+        let mut trouble = Trouble::new(self.backoff);
+        loop {
+            let began = Instant::now();
+            match self.sink.write(batch).await {
+                Ok(written) => {
+                    self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
+                    self.metrics.written(batch, &written.known);
+                    self.well(&trouble)?;
+                    return Ok(None);
+                }
+                Err(SinkError::Poison { doing, source }) => {
+                    self.well(&trouble)?;
+                    return Ok(Some(chain(&doing, source.as_ref())));
+                }
+                Err(error) => self.wait_and_open(&mut trouble, error).await?,
+            }
+        }
+    }
+
+    async fn rehearse(&mut self, batch: &Batch) -> Result<Option<String>, Fatal> {
+        let mut trouble = Trouble::new(self.backoff);
+        loop {
+            match self.sink.rehearse(batch).await {
+                Ok(()) => return self.well(&trouble).map(|()| None),
+                Err(SinkError::Poison { doing, source }) => {
+                    return self.well(&trouble).map(|()| Some(chain(&doing, source.as_ref())));
+                }
+                Err(error) => self.wait_and_open(&mut trouble, error).await?,
+            }
+        }
+    }
+
+    fn committed(&self, records: &[Record]) {
+        let identities: Vec<_> = records.iter().filter_map(|record| record.origin.identity()).collect();
+        self.desk.committed(&identities);
+    }
+
+    /// Keeps dead letters, for as long as it takes: what they stand for is booked only then.
+    async fn keep(&self, letters: &[DeadLetter]) {
+        let mut trouble = Trouble::new(self.backoff);
+        while let Err(error) = self.dead.keep(letters, SystemTime::now().into()) {
+            let text = format!("can't write the dead letters to {}: {error}", self.dead.path().display());
+            let pause = trouble.pause();
+            if trouble.is_news() {
+                tracing::error!("{text}; trying again for as long as it takes");
+            }
+            self.health.sink(Some(text));
+            tokio::time::sleep(pause).await;
+        }
     }
 
     fn well(&self, trouble: &Trouble) -> Result<(), Fatal> {
@@ -171,7 +454,7 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    async fn wait_and_open(&mut self, trouble: &mut Trouble, error: SinkError) -> Result<(), Fatal> {
+    pub(crate) async fn wait_and_open(&mut self, trouble: &mut Trouble, error: SinkError) -> Result<(), Fatal> {
         self.wait(trouble, error).await?;
         while let Err(error) = self.sink.open().await {
             self.wait(trouble, error).await?;
@@ -202,15 +485,81 @@ impl<S: Sink> Writer<S> {
     }
 }
 
+/// The part of a fixed batch that is being sent, with its records.
+struct Sending {
+    wanted: Ranges,
+    places: Vec<u64>,
+    batch: Batch,
+}
+
+impl Sending {
+    /// The records of this part, moved out of `records`; those of another part go back.
+    fn of<'a>(
+        part: &Part,
+        batch: Option<&FixedBatch>,
+        current: &'a mut Option<Sending>,
+        records: &mut BTreeMap<u64, Record>,
+    ) -> &'a Sending {
+        if current.as_ref().is_none_or(|sending| sending.batch.token != part.token) {
+            Self::put_back(current, records);
+        }
+        current.get_or_insert_with(|| {
+            let places = part.records.iter().flat_map(|(from, to)| from..=to);
+            let (places, records) = places.filter_map(|place| Some((place, records.remove(&place)?))).unzip();
+            let written_at = batch.map_or(Timestamp::from_millis(0), |batch| batch.written_at);
+            let batch = Batch { token: part.token.clone(), written_at, records };
+            Sending { wanted: part.records.clone(), places, batch }
+        })
+    }
+
+    fn put_back(current: &mut Option<Sending>, records: &mut BTreeMap<u64, Record>) {
+        if let Some(sending) = current.take() {
+            records.extend(sending.places.into_iter().zip(sending.batch.records));
+        }
+    }
+}
+
+/// A look-up that is refused says nothing about the rows.
+fn transient(error: SinkError) -> SinkError {
+    match error {
+        SinkError::Poison { doing, source } => SinkError::Retry { doing, source },
+        error => error,
+    }
+}
+
+fn ledger_fault(beside: &Beside, error: &std::io::Error) -> Fatal {
+    Fatal(format!(
+        "can't write the ledger in {}: {error}; the next start goes on with what is there",
+        beside.folder().display()
+    ))
+}
+
+/// Attempts of one batch go by one name, and so do not its halves.
+pub(crate) fn new_batch(records: Vec<Record>) -> Batch {
+    Batch { token: uuid::Uuid::new_v4().to_string(), written_at: SystemTime::now().into(), records }
+}
+
+fn host_letter(host: &HostRow, doing: &str, source: &(dyn Error + 'static)) -> DeadLetter {
+    let row = serde_json::json!({"host": host.host, "state": host.state, "version": host.version,
+                                 "interval_seconds": host.interval_seconds, "inventory": host.inventory});
+    DeadLetter {
+        topic: host.host.parse().map(|host| Topic::Status(host).to_string()).unwrap_or_default(),
+        reason: Reason::Poison,
+        detail: chain(doing, source),
+        payload: row.to_string().into_bytes(),
+        numbered: None,
+    }
+}
+
 /// A run of failures.
-struct Trouble {
+pub(crate) struct Trouble {
     backoff: Backoff,
     failures: u32,
     logged: Option<Instant>,
 }
 
 impl Trouble {
-    fn new(backoff: Backoff) -> Self {
+    pub(crate) fn new(backoff: Backoff) -> Self {
         Self { backoff, failures: 0, logged: None }
     }
 
@@ -232,7 +581,7 @@ impl Trouble {
 }
 
 /// A sentence and its causes.
-fn chain(doing: &str, source: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(doing: &str, source: &(dyn Error + 'static)) -> String {
     let mut text = doing.to_owned();
     let mut cause = Some(source);
     while let Some(error) = cause {
@@ -241,130 +590,4 @@ fn chain(doing: &str, source: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Cuts a batch: between tables, then between records, then between the rows of one. The record of a single row comes
-/// back.
-///
-/// A store that has no transaction over two tables may have written one of them when it refused the other. That
-/// table's rows stay together and in their order, so that the store can recognize them.
-fn halves(batch: Batch) -> Result<(Batch, Batch), Record> {
-    let written_at = batch.written_at;
-    let part = |records| Batch { token: uuid::Uuid::new_v4().to_string(), written_at, records };
-    let mut records: Vec<Record> = batch.records.into_iter().filter(|record| record.row_count() > 0).collect();
-    if let Some(table) = records.first().map(|record| std::mem::discriminant(&record.rows)) {
-        let (first, second): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| std::mem::discriminant(&record.rows) == table);
-        if !second.is_empty() {
-            return Ok((part(first), part(second)));
-        }
-        records = first;
-    }
-    if records.len() > 1 {
-        let second = records.split_off(records.len() / 2);
-        return Ok((part(records), part(second)));
-    }
-    let Some(Record { origin, rows }) = records.pop() else {
-        // Nothing is refused by nobody; two empty halves end the matter.
-        return Ok((Batch::default(), Batch::default()));
-    };
-    let (first, second) = match rows {
-        Rows::Metrics(mut first) if first.len() > 1 => {
-            let second = first.split_off(first.len() / 2);
-            (Rows::Metrics(first), Rows::Metrics(second))
-        }
-        Rows::Logs(mut first) if first.len() > 1 => {
-            let second = first.split_off(first.len() / 2);
-            (Rows::Logs(first), Rows::Logs(second))
-        }
-        rows => return Err(Record { origin, rows }),
-    };
-    let half = |rows| part(vec![Record { origin: origin.clone(), rows }]);
-    Ok((half(first), half(second)))
-}
-
-/// The row as JSON, for the dead letters.
-fn row_json(rows: &Rows) -> serde_json::Value {
-    let metric = |row: &MetricRow| {
-        json!({"job_id": &*row.job_id, "stage": row.stage, "metric_name": row.metric_name,
-               "metric_value": row.metric_value, "metadata": row.metadata.as_ref().map(JsonObject::parse), "recorded_at": row.recorded_at})
-    };
-    let log = |row: &LogRow| {
-        let fields: serde_json::Map<_, _> =
-            row.fields.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
-        json!({"timestamp": row.timestamp, "level": row.level, "level_original": row.level_original,
-               "service_name": row.service_name, "message": row.message, "latency_ms": row.latency_ms,
-               "host": row.host, "logger": row.logger, "environment": row.environment, "category": row.category,
-               "trace_id": row.trace_id, "request_id": row.request_id, "fields": fields, "event_id": row.event_id})
-    };
-    let alert = |row: &AlertRow| {
-        json!({"time": row.time, "host": row.host, "alert_name": row.alert_name, "state": row.state,
-               "severity": row.severity, "labels": row.labels, "annotations": row.annotations, "value": row.value,
-               "active_at": row.active_at, "resolved_at": row.resolved_at, "fingerprint": row.fingerprint,
-               "event_id": row.event_id})
-    };
-    match rows {
-        Rows::Metrics(rows) => rows.iter().map(metric).collect(),
-        Rows::Logs(rows) => rows.iter().map(log).collect(),
-        Rows::Alert(row) => alert(row),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use wire::Timestamp;
-
-    use super::*;
-    use crate::rows::Origin;
-
-    fn record(rows: Rows) -> Record {
-        let kind = wire::Kind::Logs;
-        #[allow(clippy::unwrap_used)]
-        let host = "web-01".parse().unwrap();
-        Record { origin: Origin { host, kind, boot: None, seq: None }, rows }
-    }
-
-    fn metrics(values: &[f64]) -> Record {
-        let row = |value: &f64| MetricRow {
-            job_id: "j".into(),
-            stage: "s".into(),
-            metric_name: "m".to_owned(),
-            metric_value: *value,
-            metadata: None,
-            recorded_at: Timestamp::from_millis(0),
-        };
-        record(Rows::Metrics(values.iter().map(row).collect()))
-    }
-
-    fn alert() -> Record {
-        let text = String::new;
-        record(Rows::Alert(Box::new(AlertRow {
-            time: Timestamp::from_millis(0),
-            host: text(),
-            alert_name: text(),
-            state: "firing",
-            severity: text(),
-            labels: serde_json::Map::new(),
-            annotations: serde_json::Map::new(),
-            value: None,
-            active_at: Timestamp::from_millis(0),
-            resolved_at: None,
-            fingerprint: text(),
-            event_id: text(),
-        })))
-    }
-
-    #[test]
-    fn tables_are_parted_first_and_keep_their_rows_and_order() {
-        let batch = |records| Batch { records, ..Batch::default() };
-        let all = batch(vec![metrics(&[1.0]), alert(), metrics(&[2.0, 3.0]), metrics(&[]), alert()]);
-        let Ok((first, second)) = halves(all) else { panic!("it has two tables") };
-        assert_eq!(first.records, [metrics(&[1.0]), metrics(&[2.0, 3.0])]);
-        assert_eq!(second.records, [alert(), alert()]);
-        let Ok((first, second)) = halves(first) else { panic!("it has two records") };
-        assert_eq!((first.records, &second.records[..]), (vec![metrics(&[1.0])], &[metrics(&[2.0, 3.0])][..]));
-        let Ok((first, second)) = halves(second) else { panic!("it has two rows") };
-        assert_eq!((first.records, second.records), (vec![metrics(&[2.0])], vec![metrics(&[3.0])]));
-        assert_eq!(halves(batch(vec![alert()])), Err(alert()));
-    }
 }

@@ -138,7 +138,7 @@ fn messages_that_cannot_be_taken_are_dead_letters_and_the_next_good_one_arrives(
     let exporter =
         site.start_ready("utilizer-exporter-postgres", &site.postgres_exporter("a", &postgres().url(&database)));
     let letters = || -> Vec<Value> {
-        let text = std::fs::read_to_string(site.path("a/dead-letters.ndjson")).unwrap_or_default();
+        let text = std::fs::read_to_string(site.path("a/postgres/dead-letters.ndjson")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     for (number, (topic, payload, reason, detail)) in bad_messages().into_iter().enumerate() {

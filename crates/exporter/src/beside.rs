@@ -1,0 +1,400 @@
+//! The ledger and the fixed batch of a store that has no transaction over its rows and a ledger.
+//!
+//! In the folder `ledger` of the spool stands a log of changes ([`spool::Log`]), each a JSON object: a batch that was
+//! fixed, one that was booked, losses, entries that were forgotten. Each is synced before anything follows from it. Beside
+//! it, `ledger.state` holds all of it up to one of these changes; it is written anew when the log has grown, which is
+//! then trimmed. Reading the state and then the changes after it gives the ledger as it was.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use delivery::Identity;
+use delivery::fixed::{Candidate, Fixed, FixedBatch};
+use delivery::ledger::{Entry, Key, Ledger};
+use serde::{Deserialize, Serialize};
+use spool::{Log, Reader};
+use wire::messages::Loss;
+use wire::{BootId, HostName, Kind, Ranges, Timestamp};
+
+use crate::frame::Frame;
+use crate::intake;
+use crate::map::Rules;
+use crate::rows::Record;
+
+/// The state's name.
+const STATE: &str = "ledger";
+
+/// The log of changes is folded into the state when it has so many bytes.
+const FOLD_BYTES: u64 = 8 << 20;
+
+/// A change that is larger is cut: entries of one batch are not.
+const MOST_CHANGE: usize = 32 << 20;
+
+/// A change in the log.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    /// A batch, before anything of it is sent.
+    Fixed(FixedBatch),
+    /// It is written: these are committed, and everything below this index of the spool is done with.
+    Booked { at: Timestamp, below: u64, committed: Vec<(HostName, BootId, Kind, Ranges)> },
+    /// Declared losses.
+    Lost { at: Timestamp, lost: Vec<(HostName, Loss)> },
+    /// Entries that are gone.
+    Forgotten(Vec<(HostName, BootId, Kind)>),
+}
+
+/// Everything up to a change.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// The first change that is not in it.
+    changes: u64,
+    below: u64,
+    fixed: Option<FixedBatch>,
+    /// Committed, lost, and when it was touched.
+    entries: Vec<(HostName, BootId, Kind, Ranges, Ranges, Timestamp)>,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Beside {
+    folder: PathBuf,
+    log: Log,
+    ledger: Ledger,
+    /// The batch that is on its way.
+    pub(crate) fixed: Fixed,
+    below: u64,
+    spool: Reader,
+}
+
+impl Beside {
+    /// Opens what is in the folder. `spool` reads the records that a fixed batch consists of.
+    pub(crate) fn open(folder: &Path, spool: Reader) -> Result<Self, String> {
+        let options = spool::Options { segment_bytes: 4 << 20, reserve_bytes: 1 << 20, max_record: MOST_CHANGE };
+        let (log, recovered) = Log::open(folder, options).map_err(|error| error.to_string())?;
+        for bad in &recovered.bad_segments {
+            tracing::error!("{} is damaged: records may be written twice", bad.path.display());
+        }
+        let damaged = |error: &dyn std::fmt::Display| {
+            format!(
+                "the ledger in {} can't be read: {error}. Moved away, the exporter starts without it, and records may be \
+                 written twice that hosts still send",
+                folder.display()
+            )
+        };
+        let mut state = match Log::read_state(folder, STATE).map_err(|error| damaged(&error))? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?,
+            None => State::default(),
+        };
+        let mut ledger = Ledger::default();
+        for (host, boot, kind, committed, lost, touched) in std::mem::take(&mut state.entries) {
+            ledger.restore(Key { host, boot, kind }, &Entry { committed, lost }, touched);
+        }
+        let mut reader = log.reader();
+        let mut buffer = Vec::new();
+        let mut next = state.changes.max(log.first());
+        while next < log.next() {
+            match reader.read(next, &mut buffer) {
+                Ok(Some(entry)) => {
+                    let change = serde_json::from_slice(entry.body).map_err(|error| damaged(&error))?;
+                    apply(change, &mut ledger, &mut state);
+                    next += 1;
+                }
+                Ok(None) => break,
+                Err(spool::ReadError::Gone { first }) if first > next => next = first,
+                Err(spool::ReadError::Gap { to, .. }) if to >= next => {
+                    tracing::error!("{} is damaged: records may be written twice", folder.display());
+                    next = to + 1;
+                }
+                Err(error) => return Err(damaged(&error)),
+            }
+        }
+        let mut beside =
+            Self { folder: folder.to_owned(), log, ledger, fixed: Fixed::default(), below: state.below, spool };
+        if let Some(batch) = state.fixed {
+            // Part of it may be booked: losses and batches share the ledger, but no batch is booked in parts.
+            beside.fixed = Fixed::resume(batch, &Ranges::default());
+        }
+        Ok(beside)
+    }
+
+    /// Nothing below this index of the spool is to be read again; a fixed batch is read by its own.
+    pub(crate) fn written_below(&self) -> u64 {
+        self.below.max(self.fixed.batch().map_or(0, |batch| batch.to))
+    }
+
+    /// Fixes a batch of records at these indices; nothing is on the disk yet.
+    pub(crate) fn fix(&mut self, indices: &[u64], records: &[Record]) {
+        let (Some(first), Some(last)) = (indices.first(), indices.last()) else { return };
+        let candidates: Vec<_> = indices
+            .iter()
+            .zip(records)
+            .map(|(place, record)| Candidate {
+                place: *place,
+                kind: record.origin.kind,
+                identity: record.origin.identity(),
+            })
+            .collect();
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        self.fixed.fix(token, SystemTime::now().into(), (*first, last + 1), &candidates, &self.ledger);
+    }
+
+    /// Puts the fixed batch on the disk.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        let Some(batch) = self.fixed.batch().cloned() else { return Ok(()) };
+        self.change(&Change::Fixed(batch))?;
+        self.fixed.saved();
+        Ok(())
+    }
+
+    /// Books all records of the fixed batch, which ends it.
+    pub(crate) fn book(&mut self, records: &[Identity], below: u64) -> io::Result<()> {
+        let mut committed: BTreeMap<Key, Ranges> = BTreeMap::new();
+        for record in records {
+            committed.entry(record.key()).or_default().insert(record.seq);
+        }
+        let at: Timestamp = SystemTime::now().into();
+        let committed = committed.into_iter().map(|(key, ranges)| (key.host, key.boot, key.kind, ranges)).collect();
+        self.change(&Change::Booked { at, below, committed })?;
+        for record in records {
+            self.ledger.commit(record, at);
+        }
+        self.below = self.below.max(below);
+        self.fixed.booked();
+        if self.log.bytes() > FOLD_BYTES {
+            self.fold()?;
+        }
+        Ok(())
+    }
+
+    /// Books declared losses.
+    pub(crate) fn lose(&mut self, lost: &[(HostName, Loss)]) -> io::Result<()> {
+        let at: Timestamp = SystemTime::now().into();
+        for lost in lost.chunks(10_000) {
+            self.change(&Change::Lost { at, lost: lost.to_vec() })?;
+            for (host, loss) in lost {
+                self.ledger.lose(host, loss, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of these hosts.
+    pub(crate) fn entries(&self, hosts: &[HostName]) -> Vec<(Key, Entry)> {
+        hosts.iter().flat_map(|host| self.ledger.of(host)).collect()
+    }
+
+    /// Removes entries that nothing touched since then and whose run no status names. Gives how many.
+    pub(crate) fn forget(&mut self, since: Timestamp, named: &[(HostName, BootId)]) -> io::Result<u64> {
+        let mut boots: BTreeMap<&HostName, std::collections::BTreeSet<BootId>> = BTreeMap::new();
+        for (host, boot) in named {
+            boots.entry(host).or_default().insert(boot.clone());
+        }
+        let gone = self.ledger.forget(since, |host| boots.get(host));
+        let count = gone.len() as u64;
+        let gone: Vec<_> = gone.into_iter().map(|key| (key.host, key.boot, key.kind)).collect();
+        for gone in gone.chunks(10_000) {
+            self.change(&Change::Forgotten(gone.to_vec()))?;
+        }
+        Ok(count)
+    }
+
+    /// The records of the fixed batch, read from the spool; those that can't be read any more are missing.
+    pub(crate) fn records(&mut self, kinds: &[Kind], rules: &Rules) -> BTreeMap<u64, Record> {
+        let Some((mut next, to)) = self.fixed.batch().map(|batch| (batch.from, batch.to)) else {
+            return BTreeMap::new();
+        };
+        let mut buffer = Vec::new();
+        let mut records = BTreeMap::new();
+        while next < to {
+            match self.spool.read(next, &mut buffer) {
+                Ok(Some(entry)) => {
+                    if let Ok(frame) = Frame::read(entry.head) {
+                        records.insert(next, intake::take(&frame, entry.body, kinds, rules).record);
+                    }
+                    next += 1;
+                }
+                Ok(None) => break,
+                Err(spool::ReadError::Gone { first }) if first > next => next = first,
+                Err(spool::ReadError::Gap { to: last, .. }) if last >= next => next = last + 1,
+                Err(error) => {
+                    tracing::error!("record {next} of a batch that was on its way can't be read: {error}");
+                    next += 1;
+                }
+            }
+        }
+        records
+    }
+
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        let text = serde_json::to_vec(change).map_err(io::Error::other)?;
+        self.log.append(&[], &text).map_err(io::Error::other)?;
+        self.log.sync()
+    }
+
+    /// Writes the state anew and trims the changes that are in it.
+    fn fold(&mut self) -> io::Result<()> {
+        let entries = self.ledger.iter().map(|(key, entry, touched)| {
+            let Key { host, boot, kind } = key.clone();
+            (host, boot, kind, entry.committed.clone(), entry.lost.clone(), touched)
+        });
+        let state = State {
+            changes: self.log.next(),
+            below: self.below,
+            fixed: self.fixed.batch().cloned(),
+            entries: entries.collect(),
+        };
+        let text = serde_json::to_vec(&state).map_err(io::Error::other)?;
+        self.log.write_state(STATE, &text)?;
+        self.log.trim(state.changes)
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn apply(change: Change, ledger: &mut Ledger, state: &mut State) {
+    match change {
+        Change::Fixed(batch) => state.fixed = Some(batch),
+        Change::Booked { at, below, committed } => {
+            for (host, boot, kind, ranges) in committed {
+                ledger.restore(Key { host, boot, kind }, &Entry { committed: ranges, lost: Ranges::default() }, at);
+            }
+            state.below = state.below.max(below);
+            state.fixed = None;
+        }
+        Change::Lost { at, lost } => {
+            for (host, loss) in &lost {
+                ledger.lose(host, loss, at);
+            }
+        }
+        Change::Forgotten(keys) => {
+            let mut kept = Ledger::default();
+            let gone: std::collections::BTreeSet<_> =
+                keys.into_iter().map(|(host, boot, kind)| Key { host, boot, kind }).collect();
+            for (key, entry, touched) in ledger.iter().filter(|(key, ..)| !gone.contains(key)) {
+                kept.restore(key.clone(), entry, touched);
+            }
+            *ledger = kept;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use delivery::fixed::Step;
+
+    use super::*;
+    use crate::rows::{Origin, Rows};
+
+    fn record(seq: u64) -> Record {
+        let origin = Origin {
+            host: "web-01".parse().unwrap(),
+            kind: Kind::Logs,
+            boot: Some("b1".parse().unwrap()),
+            seq: Some(seq),
+        };
+        Record { origin, rows: Rows::Logs(Vec::new()) }
+    }
+
+    fn open(folder: &Path) -> Beside {
+        let (spool, _) = Log::open(&folder.join("spool"), spool::Options::default()).unwrap();
+        Beside::open(&folder.join("spool/ledger"), spool.reader()).unwrap()
+    }
+
+    fn committed(beside: &Beside) -> Vec<(u64, u64)> {
+        let entries = beside.entries(&["web-01".parse().unwrap()]);
+        entries.iter().flat_map(|(_, entry)| entry.committed.iter().collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn a_batch_survives_from_the_fixing_to_the_booking() {
+        let folder = tempfile::tempdir().unwrap();
+        let records: Vec<_> = [1, 2, 2, 3].map(record).into();
+        let mut beside = open(folder.path());
+        beside.fix(&[5, 6, 7, 8], &records);
+        assert_eq!(beside.fixed.step(), Step::Save);
+        drop(beside);
+        let mut beside = open(folder.path());
+        assert_eq!((beside.fixed.step(), beside.written_below()), (Step::Idle, 0));
+
+        beside.fix(&[5, 6, 7, 8], &records);
+        beside.save().unwrap();
+        let Step::Insert(part) = beside.fixed.step() else { panic!("{:?}", beside.fixed.step()) };
+        assert_eq!(part.records.iter().collect::<Vec<_>>(), [(5, 6), (8, 8)], "the copy is left out");
+        let token = part.token.clone();
+        drop(beside);
+        let mut beside = open(folder.path());
+        assert_eq!(beside.written_below(), 9);
+        let Step::LookUp(part) = beside.fixed.step() else { panic!("{:?}", beside.fixed.step()) };
+        assert_eq!(part.token, token);
+        beside.fixed.looked_up(&[true; 3]);
+        assert_eq!(beside.fixed.step(), Step::Book { from: 5, to: 9 });
+        let identities: Vec<_> = records.iter().filter_map(|record| record.origin.identity()).collect();
+        beside.book(&identities, 9).unwrap();
+        drop(beside);
+        let mut beside = open(folder.path());
+        assert_eq!((beside.fixed.step(), beside.written_below()), (Step::Idle, 9));
+        assert_eq!(committed(&beside), [(1, 3)]);
+        // Everything known: booked without an insert.
+        beside.fix(&[9], &[record(2)]);
+        assert_eq!(beside.fixed.step(), Step::Book { from: 9, to: 10 });
+    }
+
+    #[test]
+    fn the_changes_fold_into_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut beside = open(folder.path());
+        let host: HostName = "web-01".parse().unwrap();
+        for seq in 1..=10 {
+            beside.fix(&[seq], &[record(seq * 2)]);
+            beside.save().unwrap();
+            beside.fixed.inserted(delivery::fixed::Outcome::Written);
+            beside.book(&[record(seq * 2).origin.identity().unwrap()], seq + 1).unwrap();
+            if seq == 5 {
+                beside.fold().unwrap();
+            }
+        }
+        let loss = Loss {
+            boot: "b1".parse().unwrap(),
+            kind: Kind::Logs,
+            from: 1,
+            to: 3,
+            reason: wire::messages::LossReason::Full,
+        };
+        beside.lose(&[(host.clone(), loss)]).unwrap();
+        let before = beside.entries(std::slice::from_ref(&host));
+        beside.fix(&[11], &[record(99)]);
+        beside.save().unwrap();
+        beside.fold().unwrap();
+        drop(beside);
+        let mut beside = open(folder.path());
+        assert_eq!(beside.entries(std::slice::from_ref(&host)), before);
+        assert_eq!(beside.written_below(), 12);
+        assert!(matches!(beside.fixed.step(), Step::LookUp(_)));
+        let later: Timestamp = "2099-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(beside.forget(later, &[]).unwrap(), 0, "of a host without a status nothing is known");
+        assert_eq!(beside.forget(later, &[(host.clone(), "b1".parse().unwrap())]).unwrap(), 0);
+        assert_eq!(beside.forget(later, &[(host.clone(), "b2".parse().unwrap())]).unwrap(), 1);
+        drop(beside);
+        assert!(open(folder.path()).entries(&[host]).is_empty());
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut beside = open(folder.path());
+        beside.fold().unwrap();
+        drop(beside);
+        let state = folder.path().join("spool/ledger/ledger.state");
+        let text = std::fs::read(&state).unwrap();
+        std::fs::write(&state, &text[1..]).unwrap();
+        let (spool, _) = Log::open(&folder.path().join("other"), spool::Options::default()).unwrap();
+        let error = Beside::open(&folder.path().join("spool/ledger"), spool.reader()).unwrap_err();
+        assert!(error.contains("can't be read") && error.contains("written twice"), "{error}");
+    }
+}
