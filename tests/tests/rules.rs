@@ -26,6 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "utilizer",
         &[
             "utilizer-wire",
+            "utilizer-delivery",
+            "utilizer-spool",
             "utilizer-daemon",
             "utilizer-mqtt",
             "utilizer-exporter",

@@ -6,6 +6,8 @@ pub mod command;
 pub mod fleet;
 pub mod glob;
 pub mod group;
+pub mod sim;
+pub mod spool;
 pub mod status;
 pub mod tail;
 pub mod terminal;

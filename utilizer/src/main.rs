@@ -12,8 +12,9 @@ use daemon::log::Level;
 use utilizer::broker_acl::{self, BrokerCommand};
 use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
+use utilizer::spool::{self, SpoolCommand};
 use utilizer::up::{self, UpOptions};
-use utilizer::{status, tail};
+use utilizer::{sim, status, tail};
 
 /// A wrong use. Failures while running exit with 1.
 const USAGE: u8 = 2;
@@ -74,6 +75,20 @@ enum Command {
         utilizer status --check >/dev/null || echo something is wrong\n  \
         utilizer status --json | jq -r '.hosts[] | select(.state == \"offline\") | .host'")]
     Status(status::Args),
+    /// Simulate hosts that publish numbered records, and look whether stores have each exactly once.
+    ///
+    /// Each host runs the delivery protocol of an agent: it sends again what is not confirmed, and waits until every group
+    /// of exporters has stored everything. The broker's user must be allowed to be each of the hosts. Exit code 1: something
+    /// is lost, double, or not stored in time.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer sim --hosts 1000 --interval 10s --count 30 --connections 50\n  \
+        utilizer sim --hosts 20 --interval 1s --count 60 --verify postgres://utilizer:secret@127.0.0.1/utilizer \\\n    \
+            --verify http://127.0.0.1:8123/default\n  \
+        utilizer sim --hosts 20 --interval 1s --count 600 --state sim.state    after a kill, call it again")]
+    Sim(Box<sim::Args>),
+    /// Look into what agents and exporters keep on disk.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Act on a group of exporters.
     #[command(subcommand)]
     Group(GroupCommand),
@@ -101,7 +116,9 @@ fn main() -> ExitCode {
                 Err(error) => fail(if error.is_usage() { USAGE } else { 1 }, &error),
             }
         }
+        Command::Sim(args) => ended(runtime.block_on(sim::run(*args))),
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
+        Command::Spool(command) => ended(spool::run(&command)),
         Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
         Command::Broker(command) => ended(broker_acl::run(&command).map(|()| ExitCode::SUCCESS)),
         Command::Tail(args) => ended(runtime.block_on(tail::run(args)).map(|()| ExitCode::SUCCESS)),

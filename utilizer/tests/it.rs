@@ -5,6 +5,7 @@
 mod it {
     mod broker;
     mod group;
+    mod spool;
     mod status;
     mod tail;
     mod up;

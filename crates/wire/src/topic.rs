@@ -73,6 +73,11 @@ impl Topic {
         format!("{ROOT}command/{host}/confirmed/+/+")
     }
 
+    /// Filter for everything that is said to one host.
+    pub fn all_commands_of(host: &HostName) -> String {
+        format!("{ROOT}command/{host}/#")
+    }
+
     /// Filter for everything that is said to all hosts. No host may read it; tools that stand for many hosts do.
     pub fn all_commands() -> String {
         format!("{ROOT}command/#")
