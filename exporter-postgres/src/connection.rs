@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use crate::copy;
 use crate::hosts;
-use crate::ledger::{Bookings, Ledger};
+use crate::ledger::{self, Bookings, Ledger};
 
 /// Said to the server for each session.
 ///
@@ -75,29 +75,23 @@ impl Connection {
     pub(crate) async fn write(&mut self, records: &[&Record], end: End) -> Result<Vec<usize>, Error> {
         let (bookings, twice) = Bookings::of(records);
         let (client, statements) = self.prepare().await?;
-        transaction(client, end, async {
-            let mut known = if bookings.is_empty() {
-                client.batch_execute(BEGIN).await?;
-                Vec::new()
-            } else {
-                tokio::try_join!(biased; client.batch_execute(BEGIN), statements.ledger.take(client, &bookings))?.1
-            };
-            known.extend(twice);
-            known.sort_unstable();
-            let new: Vec<&Record>;
-            let new = if known.is_empty() {
-                records
-            } else {
-                let is_new = |place: &usize| known.binary_search(place).is_err();
-                new =
-                    records.iter().enumerate().filter(|(place, _)| is_new(place)).map(|(_, record)| *record).collect();
-                &new
-            };
+        let mut known = begin(client, &statements.ledger, &bookings).await?;
+        known.extend(twice);
+        known.sort_unstable();
+        let is_new = |place: &usize| known.binary_search(place).is_err();
+        let new: Vec<&Record>;
+        let new = if known.is_empty() {
+            records
+        } else {
+            new = records.iter().enumerate().filter(|(place, _)| is_new(place)).map(|(_, record)| *record).collect();
+            &new
+        };
+        let copied = async {
             copy::metrics(client, &statements.metrics, new).await?;
-            copy::alerts(client, &statements.alerts, new).await?;
-            Ok(known)
-        })
-        .await
+            copy::alerts(client, &statements.alerts, new).await
+        };
+        finish(client, copied.await, end).await?;
+        Ok(known)
     }
 
     /// Books what has no rows.
@@ -106,10 +100,8 @@ impl Connection {
             return Ok(());
         }
         let (client, statements) = self.prepare().await?;
-        transaction(client, End::Commit, async {
-            tokio::try_join!(biased; client.batch_execute(BEGIN), statements.ledger.take(client, bookings)).map(drop)
-        })
-        .await
+        let begun = begin(client, &statements.ledger, bookings).await.map(drop);
+        finish(client, begun, End::Commit).await
     }
 
     pub(crate) async fn upsert_hosts(&mut self, rows: &[HostRow]) -> Result<(), Error> {
@@ -118,13 +110,28 @@ impl Connection {
     }
 }
 
-/// Ends what `work` began. After an error the connection is as before, or broken.
-async fn transaction<T>(client: &Client, end: End, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match work.await {
-        Ok(done) => {
-            client.batch_execute(if end == End::Commit { "COMMIT" } else { "ROLLBACK" }).await?;
-            Ok(done)
+/// Begins a transaction that has its rows of the ledger; gives the places of the records that were booked before.
+async fn begin(client: &Client, ledger: &Ledger, bookings: &Bookings<'_>) -> Result<Vec<usize>, Error> {
+    if bookings.is_empty() {
+        client.batch_execute(BEGIN).await?;
+        return Ok(Vec::new());
+    }
+    loop {
+        match tokio::try_join!(biased; client.batch_execute(BEGIN), ledger.take(client, bookings)) {
+            Ok(((), Some(known))) => return Ok(known),
+            Ok(((), None)) => {
+                client.batch_execute("ROLLBACK").await?;
+                ledger::make(client, bookings).await?;
+            }
+            Err(error) => return finish(client, Err(error), End::Rollback).await.map(|()| Vec::new()),
         }
+    }
+}
+
+/// Ends a transaction. After an error the connection is as before, or broken.
+async fn finish(client: &Client, work: Result<(), Error>, end: End) -> Result<(), Error> {
+    match work {
+        Ok(()) => client.batch_execute(if end == End::Commit { "COMMIT" } else { "ROLLBACK" }).await,
         Err(error) => {
             // Where this fails too, the connection is gone and the next call finds it so.
             let _ = client.batch_execute("ROLLBACK").await;

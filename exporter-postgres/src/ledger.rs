@@ -12,29 +12,29 @@ use wire::{BootId, HostName, Ranges, Timestamp};
 
 use crate::time::system_time;
 
-/// Makes the rows that are missing and locks all, in sorted order: two members that write records of the same hosts
-/// wait for each other and never in a circle. `WHERE false` locks a row without making a new version of it.
-const LOCK: &str = "INSERT INTO delivery_ledger AS l (host, boot, kind)
-    SELECT k.host, k.boot, k.kind FROM unnest($1::text[], $2::text[], $3::text[]) AS k (host, boot, kind)
-    ORDER BY k.host COLLATE \"C\", k.boot COLLATE \"C\", k.kind COLLATE \"C\"
-    ON CONFLICT (host, boot, kind) DO UPDATE SET updated_at = l.updated_at WHERE false";
-
-/// Which of the numbers `$5`, each of the key in `$4` (places in the arrays before, from 1), are committed: their
-/// places. A statement of its own, so that it sees what others committed while this one waited for its locks.
-const KNOWN: &str = "SELECT r.place
-    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS k (host, boot, kind, place)
+/// Locks the rows in sorted order, so that two members that write records of the same hosts wait for each other and
+/// never in a circle, and says of each which of the numbers in `$4` it has. A row that someone else held is read anew
+/// when it is free.
+const TAKE: &str = "SELECT k.place, (l.committed * k.numbers::int8multirange)::text
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (host, boot, kind, numbers, place)
     JOIN delivery_ledger AS l ON l.host = k.host AND l.boot = k.boot AND l.kind = k.kind
-    JOIN unnest($4::bigint[], $5::bigint[]) WITH ORDINALITY AS r (key, seq, place) ON r.key = k.place
-    WHERE l.committed @> r.seq
-    ORDER BY r.place";
+    ORDER BY l.host, l.boot, l.kind FOR UPDATE OF l";
 
 /// Adds to both sets. What is committed is not lost, whichever came first.
 const BOOK: &str = "UPDATE delivery_ledger AS l SET
         committed = l.committed + d.committed::int8multirange,
-        lost = l.lost + d.lost::int8multirange - (l.committed + d.committed::int8multirange),
+        lost = CASE WHEN isempty(l.lost) AND d.lost = '{}' THEN l.lost
+            ELSE l.lost + d.lost::int8multirange - (l.committed + d.committed::int8multirange) END,
         updated_at = now()
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS d (host, boot, kind, committed, lost)
     WHERE l.host = d.host AND l.boot = d.boot AND l.kind = d.kind";
+
+/// Makes the rows that are missing, in sorted order too. In a transaction of its own, before the one that needs them: it
+/// holds nothing that others wait for while it waits itself.
+const MAKE: &str = "INSERT INTO delivery_ledger (host, boot, kind)
+    SELECT k.host, k.boot, k.kind FROM unnest($1::text[], $2::text[], $3::text[]) AS k (host, boot, kind)
+    ORDER BY k.host COLLATE \"C\", k.boot COLLATE \"C\", k.kind COLLATE \"C\"
+    ON CONFLICT (host, boot, kind) DO NOTHING";
 
 const ENTRIES: &str = "SELECT host, boot, kind, committed::text, lost::text FROM delivery_ledger
     WHERE host = ANY ($1::text[])";
@@ -49,18 +49,20 @@ const FORGET: &str = "DELETE FROM delivery_ledger WHERE (host, boot, kind) IN (
 /// The statements, prepared on one connection.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    lock: Statement,
-    known: Statement,
+    take: Statement,
     book: Statement,
 }
 
 /// What is to be booked, by key in sorted order.
 #[derive(Debug, Default)]
 pub(crate) struct Bookings<'a> {
-    keys: BTreeMap<(&'a str, &'a str, &'static str), Entry>,
+    keys: BTreeMap<Name<'a>, Entry>,
     /// Of the records in order: key, number, and the record's place.
-    records: Vec<((&'a str, &'a str, &'static str), i64, usize)>,
+    records: Vec<(Name<'a>, u64, usize)>,
 }
+
+/// Host, boot and kind.
+type Name<'a> = (&'a str, &'a str, &'static str);
 
 impl<'a> Bookings<'a> {
     /// All records that have an identity. The second result: places of records that stand in the batch before.
@@ -71,7 +73,7 @@ impl<'a> Bookings<'a> {
             let (Some(boot), Some(seq)) = (&origin.boot, origin.numbered()) else { continue };
             let key = (origin.host.as_str(), boot.as_str(), origin.kind.as_str());
             if bookings.keys.entry(key).or_default().commit(seq) {
-                bookings.records.push((key, i64::try_from(seq).unwrap_or(i64::MAX), place));
+                bookings.records.push((key, seq, place));
             } else {
                 twice.push(place);
             }
@@ -105,37 +107,44 @@ impl<'a> Bookings<'a> {
 
 impl Ledger {
     pub(crate) async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (lock, known, book) = tokio::try_join!(client.prepare(LOCK), client.prepare(KNOWN), client.prepare(BOOK))?;
-        Ok(Self { lock, known, book })
+        let (take, book) = tokio::try_join!(client.prepare(TAKE), client.prepare(BOOK))?;
+        Ok(Self { take, book })
     }
 
     /// Within a transaction of the isolation READ COMMITTED: locks the rows and books all; the result are the places of
-    /// the records that were booked before. The three statements go in one way to the server and back.
-    pub(crate) async fn take(&self, client: &Client, bookings: &Bookings<'_>) -> Result<Vec<usize>, Error> {
+    /// the records that were booked before. `None`: rows were missing, [`make`] them first.
+    ///
+    /// The statements go in one way to the server and back.
+    pub(crate) async fn take(&self, client: &Client, bookings: &Bookings<'_>) -> Result<Option<Vec<usize>>, Error> {
         let [hosts, boots, kinds] = bookings.keys();
-        let numbers: HashMap<_, i64> = bookings.keys.keys().zip(1..).collect();
-        let keys: Vec<i64> =
-            bookings.records.iter().map(|(key, ..)| numbers.get(key).copied().unwrap_or_default()).collect();
-        let seqs: Vec<i64> = bookings.records.iter().map(|(_, seq, _)| *seq).collect();
         let committed: Vec<String> = bookings.keys.values().map(|entry| text(&entry.committed)).collect();
         let lost: Vec<String> = bookings.keys.values().map(|entry| text(&entry.lost)).collect();
-        let lock: [&(dyn ToSql + Sync); 3] = [&hosts, &boots, &kinds];
-        let ask: [&(dyn ToSql + Sync); 5] = [&hosts, &boots, &kinds, &keys, &seqs];
+        let take: [&(dyn ToSql + Sync); 4] = [&hosts, &boots, &kinds, &committed];
         let book: [&(dyn ToSql + Sync); 5] = [&hosts, &boots, &kinds, &committed, &lost];
         // In this order, which is that of the requests on the connection.
-        let (_, known, _) = tokio::try_join!(
-            biased;
-            client.execute(&self.lock, &lock),
-            client.query(&self.known, &ask),
-            client.execute(&self.book, &book),
-        )?;
-        let mut places = Vec::with_capacity(known.len());
-        for row in known {
-            let place = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default();
-            places.extend(place.checked_sub(1).and_then(|place| bookings.records.get(place)).map(|record| record.2));
+        let (taken, _) = tokio::try_join!(biased; client.query(&self.take, &take), client.execute(&self.book, &book))?;
+        if taken.len() < bookings.keys.len() {
+            return Ok(None);
         }
-        Ok(places)
+        let keys: Vec<Name<'_>> = bookings.keys.keys().copied().collect();
+        let mut known: HashMap<Name<'_>, Ranges> = HashMap::new();
+        for row in taken {
+            let (place, numbers) = (row.try_get::<_, i64>(0)?, row.try_get::<_, &str>(1)?);
+            if numbers != NONE {
+                let place = usize::try_from(place).unwrap_or_default().saturating_sub(1);
+                known.extend(keys.get(place).map(|key| (*key, ranges(numbers))));
+            }
+        }
+        let is_known = |key: &Name<'_>, seq| known.get(key).is_some_and(|numbers| numbers.contains(seq));
+        let known = bookings.records.iter().filter(|(key, seq, _)| is_known(key, *seq)).map(|(.., place)| *place);
+        Ok(Some(known.collect()))
     }
+}
+
+/// Makes the rows that [`Ledger::take`] missed.
+pub(crate) async fn make(client: &Client, bookings: &Bookings<'_>) -> Result<(), Error> {
+    let [hosts, boots, kinds] = bookings.keys();
+    client.execute(MAKE, &[&hosts, &boots, &kinds]).await.map(drop)
 }
 
 /// The entries of these hosts.
@@ -165,6 +174,9 @@ pub(crate) async fn forget(
     let boots: Vec<&str> = named.iter().map(|(_, boot)| boot.as_str()).collect();
     client.execute(FORGET, &[&system_time(untouched_since), &hosts, &boots]).await
 }
+
+/// A multirange without ranges.
+const NONE: &str = "{}";
 
 /// As PostgreSQL writes a multirange: `{[1,41),[42,43)}`.
 fn text(ranges: &Ranges) -> String {

@@ -26,6 +26,12 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a cluster and starts it.
     pub fn start() -> Self {
+        // Nobody needs a test's data after a power cut.
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// The same with settings of the server's own, each `name=value`.
+    pub fn start_with(more: &[&str]) -> Self {
         let bin = newest_bin().unwrap_or_else(|| {
             panic!(
                 "PostgreSQL's server is not installed (no /usr/lib/postgresql/*/bin/initdb); install it with: {INSTALL}"
@@ -66,15 +72,14 @@ impl Postgres {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
         let port = free_port();
-        let settings = [
+        let mut settings = vec![
             format!("port={port}"),
             "listen_addresses=127.0.0.1".to_owned(),
             "unix_socket_directories=".to_owned(),
-            // Nobody needs a test's data after a power cut.
-            "fsync=off".to_owned(),
             "max_connections=40".to_owned(),
             "timezone=UTC".to_owned(),
         ];
+        settings.extend(more.iter().map(|setting| (*setting).to_owned()));
         let (program, data) = (bin.join("postgres"), data.to_string_lossy().into_owned());
         let program = program.to_string_lossy();
         let mut command = vec![program.as_ref(), "-D", &data];
