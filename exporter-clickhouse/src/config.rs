@@ -1,5 +1,6 @@
 //! Where ClickHouse is, how to sign in, and how long logs stay.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ const DAY: u64 = 86_400;
 
 /// Above this the end of a row's life would leave the range of ClickHouse's `DateTime` (2106), wrap around and
 /// delete everything at once.
-const LOG_TTL_MAX: Duration = Duration::from_secs(20 * 365 * DAY);
+const TTL_MAX: Duration = Duration::from_secs(20 * 365 * DAY);
 
 /// Below this a day's partition would be dropped while lines still arrive in it.
-const LOG_TTL_MIN: Duration = Duration::from_secs(3600);
+const TTL_MIN: Duration = Duration::from_secs(3600);
 
 /// What [`ClickHouse`](crate::ClickHouse) needs to know.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,10 +31,17 @@ pub struct ClickHouseConfig {
     pub password: Option<String>,
     /// How long log lines stay, counted from their arrival. The table's TTL follows it at each start.
     pub log_ttl: Duration,
+    /// The same for lines of some categories.
+    pub category_ttl: BTreeMap<String, Duration>,
+    /// The same for alerts.
+    pub alert_ttl: Duration,
+    /// How many inserts of a batch run at the same time, at least 1. A batch of at most [`PIECE`](crate::PIECE) rows is
+    /// one for each table.
+    pub connections: usize,
 }
 
 impl ClickHouseConfig {
-    /// For a url, with the database `utilizer`, the server's default user, and 30 days of logs.
+    /// For a url, with the database `utilizer`, the server's default user, 30 days of logs and a year of alerts.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -41,6 +49,9 @@ impl ClickHouseConfig {
             username: None,
             password: None,
             log_ttl: Duration::from_secs(30 * DAY),
+            category_ttl: BTreeMap::new(),
+            alert_ttl: Duration::from_secs(365 * DAY),
+            connections: 1,
         }
     }
 
@@ -85,11 +96,13 @@ impl ClickHouseConfig {
                 format!("{name:?} can't be a database's name here: 1 to 64 letters, digits, '_' and '-' are allowed"),
             ));
         }
-        if !(LOG_TTL_MIN..=LOG_TTL_MAX).contains(&self.log_ttl) {
-            return Err(fatal(
-                "reading [retention] logs",
-                format!("{} s is out of range: 1 hour to 20 years are allowed", self.log_ttl.as_secs()),
-            ));
+        let categories = self.category_ttl.iter().map(|(name, ttl)| (format!("categories.{name}"), *ttl));
+        let all = [("logs".to_owned(), self.log_ttl), ("alerts".to_owned(), self.alert_ttl)];
+        for (key, ttl) in all.into_iter().chain(categories) {
+            if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
+                let refusal = format!("{} s is out of range: 1 hour to 20 years are allowed", ttl.as_secs());
+                return Err(fatal(format!("reading [retention] {key}"), refusal));
+            }
         }
         Ok(())
     }
@@ -113,12 +126,32 @@ impl ClickHouseConfig {
 
     /// The TTL expression of `logs` in the server's own spelling, so that it can be compared with the table's.
     pub(crate) fn log_ttl_expression(&self) -> String {
-        let seconds = self.log_ttl.as_secs();
-        if seconds.is_multiple_of(DAY) {
-            format!("ingested_at + toIntervalDay({})", seconds / DAY)
-        } else {
-            format!("ingested_at + toIntervalSecond({seconds})")
+        if self.category_ttl.is_empty() {
+            return ttl(self.log_ttl);
         }
+        let cases: String = self
+            .category_ttl
+            .iter()
+            .map(|(name, ttl)| {
+                let name = name.replace('\\', "\\\\").replace('\'', "\\'");
+                format!("category = '{name}', {}, ", ttl.as_secs())
+            })
+            .collect();
+        format!("ingested_at + toIntervalSecond(multiIf({cases}{}))", self.log_ttl.as_secs())
+    }
+
+    /// The same for `alerts`.
+    pub(crate) fn alert_ttl_expression(&self) -> String {
+        ttl(self.alert_ttl)
+    }
+}
+
+fn ttl(ttl: Duration) -> String {
+    let seconds = ttl.as_secs();
+    if seconds.is_multiple_of(DAY) {
+        format!("ingested_at + toIntervalDay({})", seconds / DAY)
+    } else {
+        format!("ingested_at + toIntervalSecond({seconds})")
     }
 }
 
@@ -130,6 +163,9 @@ impl fmt::Debug for ClickHouseConfig {
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "redacted"))
             .field("log_ttl", &self.log_ttl)
+            .field("category_ttl", &self.category_ttl)
+            .field("alert_ttl", &self.alert_ttl)
+            .field("connections", &self.connections)
             .finish()
     }
 }

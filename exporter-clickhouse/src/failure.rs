@@ -35,6 +35,16 @@ pub(crate) fn schema_error(doing: impl Into<String>, error: &Error) -> SinkError
     with_remedy(remedy, doing.into(), error)
 }
 
+/// What may pass by itself.
+pub(crate) fn retry(doing: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> SinkError {
+    SinkError::Retry { doing: doing.into(), source: source.into() }
+}
+
+/// QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+pub(crate) fn is_running(error: &Error) -> bool {
+    matches!(error, Error::BadResponse(text) if code(text) == Some(216))
+}
+
 /// A refusal of ours.
 pub(crate) fn fatal(doing: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> SinkError {
     SinkError::Fatal { doing: doing.into(), source: source.into() }

@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use utilizer_exporter_clickhouse::{ClickHouse, ClickHouseConfig};
 
 /// Where its own pages are.
 const LISTEN: &str = "[::]:9462";
+
+/// More would only wait for each other in the server.
+const MOST_CONNECTIONS: usize = 64;
 
 /// `/etc/utilizer/exporter-clickhouse.toml`; `config/exporter-clickhouse.toml` explains every key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -67,6 +71,8 @@ pub(crate) struct ClickHouseSection {
     pub(crate) password: Option<Password>,
     /// A file whose first line is the password.
     pub(crate) password_file: PathBuf,
+    /// How many inserts of a batch run at the same time.
+    pub(crate) connections: usize,
 }
 
 impl Default for ClickHouseSection {
@@ -77,6 +83,7 @@ impl Default for ClickHouseSection {
             username: String::new(),
             password: None,
             password_file: PathBuf::new(),
+            connections: 1,
         }
     }
 }
@@ -88,11 +95,22 @@ pub(crate) struct RetentionSection {
     /// How long log lines stay, counted from their arrival.
     #[serde(with = "duration")]
     pub(crate) logs: Duration,
+    /// The same for lines of some categories.
+    pub(crate) categories: BTreeMap<String, Span>,
+    /// How long alerts stay, counted from their arrival.
+    #[serde(with = "duration")]
+    pub(crate) alerts: Duration,
 }
+
+/// A duration as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Span(#[serde(with = "duration")] Duration);
 
 impl Default for RetentionSection {
     fn default() -> Self {
-        Self { logs: ClickHouseConfig::new("").log_ttl }
+        let ClickHouseConfig { log_ttl, alert_ttl, .. } = ClickHouseConfig::new("");
+        Self { logs: log_ttl, categories: BTreeMap::new(), alerts: alert_ttl }
     }
 }
 
@@ -125,7 +143,14 @@ impl Exporter for Configuration {
         let mut config = ClickHouseConfig::new(&section.url);
         config.database.clone_from(&section.database);
         config.username = text(&section.username).map(str::to_owned);
-        config.log_ttl = loaded.value.retention.logs;
+        let RetentionSection { logs, categories, alerts } = &loaded.value.retention;
+        (config.log_ttl, config.alert_ttl) = (*logs, *alerts);
+        config.category_ttl = categories.iter().map(|(name, span)| (name.clone(), span.0)).collect();
+        config.connections = section.connections;
+        if !(1..=MOST_CONNECTIONS).contains(&section.connections) {
+            let fault = format_args!("1 to {MOST_CONNECTIONS} are possible");
+            return Err(vec![loaded.fault("clickhouse.connections", fault)]);
+        }
         config.password =
             password(loaded, "clickhouse.password_file", section.password.as_ref(), &section.password_file)
                 .map_err(|fault| vec![fault])?;
@@ -154,6 +179,7 @@ mod tests {
             "clickhouse.database",
             "clickhouse.username",
             "clickhouse.password_file",
+            "clickhouse.connections",
             "mqtt.url",
             "mqtt.username",
             "mqtt.password_file",
@@ -171,6 +197,8 @@ mod tests {
             "batch.max_rows",
             "batch.max_age",
             "retention.logs",
+            "retention.categories",
+            "retention.alerts",
             "dead_letters.max_bytes",
             "serve.listen",
             "serve.allow",

@@ -1,89 +1,245 @@
 //! Writes utilizer's logs and alerts into ClickHouse: the tables `logs` and `alerts`, and the view `otel_logs`.
 //!
-//! One HTTP client, one insert per table and batch, as a block of ClickHouse's Native format. The schema is made and
-//! migrated by [`Sink::open`].
+//! One insert per table and batch, as blocks of ClickHouse's Native format. The schema is made and migrated by
+//! [`Sink::open`].
 //!
 //! # What a failure leaves
 //!
-//! ClickHouse has no transaction over two inserts. A batch with log lines and alerts is two: the lines first.
+//! ClickHouse has no transaction over two inserts. A batch with log lines and alerts is two, the lines first; more than
+//! [`PIECE`] rows of a table are an insert each.
 //!
-//! | it fails | there is | a retry of the same batch |
+//! | it fails | there is | the same batch again |
 //! |---|---|---|
-//! | before or in the first insert | nothing (an insert of one block into one partition is all or nothing) | writes both |
+//! | before or in the first insert | nothing (an insert into one partition is all or nothing) | writes all |
 //! | after an insert, before its answer | its rows | changes nothing there |
-//! | between the two | the lines | changes nothing in `logs`, writes the alerts |
+//! | between two | the rows of the first | changes nothing there, writes the second |
+//! | while an insert still runs in the server | nothing yet | is refused until it has ended |
 //!
-//! "Changes nothing" is the work of `insert_deduplication_token`: it is made from the event ids of the rows, so that
-//! the same rows carry the same token, whoever sends them. The server compares tokens within one partition alone, and
-//! partitions go by the day of `ingested_at`; so the sink asks the server for the time once per batch and says it in
-//! the insert, and a retry after midnight says the same. An exporter that is restarted between the two attempts asks
-//! anew: rows that were written before midnight and are sent again after it are there twice. So are rows that come
-//! again in other company, since they carry another token: redelivered after a crash. Until the tier's ledger settles that, delivery is at least once,
-//! with `event_id` to tell.
+//! "Changes nothing" is the work of `insert_deduplication_token`: the batch's token, with the table's name and the piece's
+//! number. The server compares tokens within a partition alone, and partitions go by the day of `ingested_at`; all rows
+//! of a batch say the same moment, [`Batch::written_at`], also when it is sent again after midnight. It remembers the last
+//! 10,000 inserts of a table. "Is refused" is the work of `query_id`, which is the same as the token.
+//!
+//! The tier looks rows up before it sends a batch again ([`Sink::look_up`]), so that neither the window's length nor a
+//! server that lost its memory of tokens decides. Only the loss of the tier's disk makes it at least once: rows that came
+//! twice have the same `host` and `event_id`.
+//!
+//! # Materialised views
+//!
+//! `deduplicate_blocks_in_dependent_materialized_views` is on, so that a repeated insert is recognized in a view's target
+//! too, if that table has a `non_replicated_deduplication_window` (or is replicated). A view that fails fails the insert,
+//! whose rows may stand in the table then: the look-up finds them, and the view lacks them.
 
 mod blocks;
-mod cells;
 mod config;
 mod failure;
+mod native;
 mod schema;
 
+use std::collections::HashSet;
+use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::Client;
-use clickhouse::native::Block;
-use exporter::rows::{Batch, HostRow};
+use clickhouse::error::Error;
+use exporter::rows::{AlertRow, Batch, HostRow, LogRow, Rows};
 use exporter::sink::{Ledger, Sink, SinkError, Written};
-use uuid::Uuid;
-use wire::Kind;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use wire::{Kind, Timestamp};
 
 pub use config::ClickHouseConfig;
 
-use cells::Seconds;
-use failure::{fatal, schema_error, sink_error};
+use failure::{is_running, retry, schema_error, sink_error};
 
 /// Answers to anything but an insert come within this time, or the server counts as away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The same for an insert, which also waits for merges where parts pile up.
+/// The same for an insert, which also waits for merges where parts pile up, and for a look-up.
 const INSERT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes tokens ours among all the UUIDs of version 5.
-const TOKENS: Uuid = Uuid::from_u128(0x8f21_6c0a_5d3e_4b7f_9a64_2e0d_71c8_b35a);
+/// The most rows of one insert. Part of the delivery contract: were it changed, a batch that was half written before
+/// could be cut otherwise after, under the same tokens.
+pub const PIECE: usize = 50_000;
+
+/// The most rows of one block of an insert: its text stays small, and the server reads one while the next is made.
+const BLOCK: usize = 10_000;
+
+/// A look-up names the batch's hosts if there are no more.
+const MOST_HOSTS: usize = 500;
 
 /// The ClickHouse sink.
 #[derive(Debug)]
 pub struct ClickHouse {
     config: ClickHouseConfig,
     client: Option<Client>,
-    logs: Table,
-    alerts: Table,
 }
 
-/// A table, and the last insert into it.
-#[derive(Debug)]
-struct Table {
-    name: &'static str,
-    last: Option<(Uuid, Seconds)>,
+/// One insert.
+struct Insert<'a> {
+    table: &'static str,
+    columns: &'static [&'static str],
+    token: String,
+    rows: Piece<'a>,
+}
+
+enum Piece<'a> {
+    Logs(Vec<&'a LogRow>),
+    Alerts(Vec<&'a AlertRow>),
 }
 
 impl ClickHouse {
     /// Connects to nothing yet; faults of the configuration show when it is opened.
     pub fn new(config: ClickHouseConfig) -> Self {
-        let table = |name| Table { name, last: None };
-        Self { config, client: None, logs: table("logs"), alerts: table("alerts") }
+        Self { config, client: None }
     }
 
     /// Brings the schema up to date; gives how many versions were applied.
     pub async fn migrate(&mut self) -> Result<usize, SinkError> {
         let client = self.config.client()?;
-        let migrating = schema::migrate(&client, &self.config);
-        let applied = tokio::time::timeout(PATIENCE, migrating).await.map_err(|_| SinkError::Retry {
-            doing: format!("opening the database {} at {}", self.config.database, self.config.place()),
-            source: silence().into(),
-        })??;
+        let doing = format!("opening the database {} at {}", self.config.database, self.config.place());
+        let applied = bounded(PATIENCE, &doing, schema::migrate(&client, &self.config)).await?;
         self.client = Some(client.with_database(&self.config.database));
         Ok(applied)
     }
+
+    fn client(&self, doing: &str) -> Result<&Client, SinkError> {
+        let doing = || format!("{doing} ClickHouse at {}", self.config.place());
+        self.client.as_ref().ok_or_else(|| retry(doing(), "it is not open yet"))
+    }
+
+    async fn insert(&self, client: &Client, insert: &Insert<'_>, ingested_at: u32) -> Result<(), SinkError> {
+        let Insert { table, columns, token, rows } = insert;
+        let (place, database) = (self.config.place(), &self.config.database);
+        let doing = || format!("writing {} rows into {database}.{table} at {place}", rows.len());
+        // Columns are named, since the server skips what it does not know in a Native block: a foreign table of the
+        // same name would swallow them without a word.
+        let mut request = client
+            .insert_formatted_with(format!("INSERT INTO {table} ({}) FORMAT Native", columns.join(", ")))
+            .with_timeouts(Some(PATIENCE), Some(INSERT_PATIENCE))
+            // While a first attempt still runs, the server refuses a second of the same id.
+            .with_setting("query_id", token)
+            .with_setting("insert_deduplication_token", token)
+            // Said aloud, since a user's profile may have switched them: an acknowledged insert is in the table, the
+            // token counts, in materialised views on the table too, and a running insert is not ended for its like.
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            .with_setting("replace_running_query", "0");
+        let sending = async {
+            for block in 0..rows.len().div_ceil(BLOCK) {
+                request.send(rows.block(block, ingested_at)).await?;
+            }
+            request.end().await
+        };
+        sending.await.map_err(|e: Error| sink_error(doing(), &e))
+    }
+
+    /// Which of these rows are in a table: host and event id.
+    async fn stored(
+        &self,
+        client: &Client,
+        insert: &Insert<'_>,
+        ingested_at: u32,
+    ) -> Result<HashSet<(String, String)>, SinkError> {
+        let Insert { table, rows, .. } = insert;
+        let (time, first, last) = rows.span();
+        let hosts = rows.hosts();
+        let among = if hosts.len() <= MOST_HOSTS { " AND host IN ?" } else { "" };
+        let sql = format!(
+            "SELECT host, event_id FROM {table} WHERE ingested_at = toDateTime(?) \
+             AND {time} BETWEEN fromUnixTimestamp64Milli(?) AND fromUnixTimestamp64Milli(?){among}"
+        );
+        let mut query = client.query(&sql).bind(ingested_at).bind(first).bind(last);
+        if !among.is_empty() {
+            query = query.bind(hosts.into_iter().collect::<Vec<_>>());
+        }
+        let doing = format!("looking for rows in {}.{table} at {}", self.config.database, self.config.place());
+        let rows = async { query.fetch_all::<(String, String)>().await.map_err(|e| schema_error(&doing, &e)) };
+        Ok(bounded(INSERT_PATIENCE, &doing, rows).await?.into_iter().collect())
+    }
+
+    /// An insert that was given up here may still run there, and its rows appear after they were looked for. A query of
+    /// the same id is refused as long as it does.
+    async fn wait_for_nothing(&self, client: &Client, insert: &Insert<'_>) -> Result<(), SinkError> {
+        let doing = format!("asking {} whether an insert has ended", self.config.place());
+        let asking = async {
+            let query = client.query("SELECT 1").with_setting("query_id", &insert.token);
+            match query.with_setting("replace_running_query", "0").fetch_one::<u8>().await {
+                Ok(_) => Ok(()),
+                Err(error) if is_running(&error) => {
+                    Err(retry(doing.clone(), format!("the insert {} still runs", insert.token)))
+                }
+                Err(error) => Err(schema_error(&doing, &error)),
+            }
+        };
+        bounded(PATIENCE, &doing, asking).await
+    }
+}
+
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Logs(rows) => rows.len(),
+            Self::Alerts(rows) => rows.len(),
+        }
+    }
+
+    fn block(&self, number: usize, ingested_at: u32) -> Bytes {
+        match self {
+            Self::Logs(rows) => blocks::logs(part(rows, number), ingested_at),
+            Self::Alerts(rows) => blocks::alerts(part(rows, number), ingested_at),
+        }
+    }
+
+    /// The column that the table is sorted by, and the first and last time in it.
+    fn span(&self) -> (&'static str, i64, i64) {
+        let (column, times): (_, Vec<i64>) = match self {
+            Self::Logs(rows) => ("timestamp", rows.iter().map(|row| blocks::nearest(row.timestamp)).collect()),
+            Self::Alerts(rows) => ("time", rows.iter().map(|row| blocks::nearest(row.time)).collect()),
+        };
+        let first = times.iter().copied().min().unwrap_or_default();
+        (column, first, times.into_iter().max().unwrap_or_default())
+    }
+
+    fn hosts(&self) -> HashSet<&str> {
+        match self {
+            Self::Logs(rows) => rows.iter().map(|row| row.host.as_str()).collect(),
+            Self::Alerts(rows) => rows.iter().map(|row| row.host.as_str()).collect(),
+        }
+    }
+}
+
+fn part<T>(rows: &[T], number: usize) -> &[T] {
+    rows.chunks(BLOCK).nth(number).unwrap_or_default()
+}
+
+/// What a batch is written by, in this order: the same for the same batch, whatever the configuration says.
+fn inserts(batch: &Batch) -> Vec<Insert<'_>> {
+    let logs: Vec<_> = batch.logs().collect();
+    let alerts: Vec<_> = batch.alerts().collect();
+    let token = |table, number| match number {
+        0 => format!("{}-{table}", batch.token),
+        _ => format!("{}-{table}-{number}", batch.token),
+    };
+    let logs = logs.chunks(PIECE).enumerate().map(|(number, rows)| Insert {
+        table: "logs",
+        columns: &blocks::LOGS,
+        token: token("logs", number),
+        rows: Piece::Logs(rows.to_vec()),
+    });
+    let alerts = alerts.chunks(PIECE).enumerate().map(|(number, rows)| Insert {
+        table: "alerts",
+        columns: &blocks::ALERTS,
+        token: token("alerts", number),
+        rows: Piece::Alerts(rows.to_vec()),
+    });
+    logs.chain(alerts).collect()
+}
+
+/// A `DateTime`.
+fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.as_millis().div_euclid(1000)).unwrap_or_default()
 }
 
 impl Sink for ClickHouse {
@@ -103,110 +259,101 @@ impl Sink for ClickHouse {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
-        let place = self.config.place();
-        let Some(client) = &self.client else {
-            return Err(SinkError::Retry {
-                doing: format!("writing to ClickHouse at {place}"),
-                source: "it is not open yet".into(),
-            });
-        };
-        let rows: Vec<_> = batch.logs().collect();
-        if !rows.is_empty() {
-            let doing = format!("writing {} rows into {}.logs at {place}", rows.len(), self.config.database);
-            let token = token("logs", rows.iter().map(|row| &*row.event_id));
-            let ingested_at = self.logs.ingested_at(client, token, &doing).await?;
-            let block = blocks::logs(&rows, ingested_at).map_err(|e| fatal(format!("BUG: {doing}"), e))?;
-            self.logs.insert(client, &block, token).await.map_err(|e| sink_error(doing, &e))?;
-        }
-        let rows: Vec<_> = batch.alerts().collect();
-        if !rows.is_empty() {
-            let doing = format!("writing {} rows into {}.alerts at {place}", rows.len(), self.config.database);
-            let token = token("alerts", rows.iter().map(|row| &*row.event_id));
-            let ingested_at = self.alerts.ingested_at(client, token, &doing).await?;
-            let block = blocks::alerts(&rows, ingested_at).map_err(|e| fatal(format!("BUG: {doing}"), e))?;
-            self.alerts.insert(client, &block, token).await.map_err(|e| sink_error(doing, &e))?;
-        }
+        let client = self.client("writing to")?;
+        let inserts = inserts(batch);
+        let writing = inserts.iter().map(|insert| self.insert(client, insert, seconds(batch.written_at)));
+        // Without this the futures' lifetimes are too general for the compiler.
+        let writing: Vec<_> = writing.collect();
+        stream::iter(writing).buffered(self.config.connections.max(1)).try_collect::<Vec<()>>().await?;
         Ok(Written::default())
     }
 
     async fn upsert_hosts(&mut self, _: &[HostRow]) -> Result<(), SinkError> {
         Ok(())
     }
-}
 
-impl Table {
-    /// The server's time at the first attempt to insert what `token` stands for. The server's and not ours, because
-    /// its clock is the one that retention goes by.
-    async fn ingested_at(&mut self, client: &Client, token: Uuid, doing: &str) -> Result<Seconds, SinkError> {
-        if let Some((last, time)) = self.last
-            && last == token
-        {
-            return Ok(time);
+    async fn look_up(&mut self, batch: &Batch) -> Result<Vec<bool>, SinkError> {
+        let client = self.client("looking for rows in")?;
+        let inserts = inserts(batch);
+        for insert in &inserts {
+            self.wait_for_nothing(client, insert).await?;
         }
-        let asking = client.query("SELECT toUnixTimestamp(now())").fetch_one::<u32>();
-        let time = match tokio::time::timeout(PATIENCE, asking).await {
-            Ok(answer) => Seconds(answer.map_err(|e| schema_error(doing, &e))?),
-            Err(_) => return Err(SinkError::Retry { doing: doing.to_owned(), source: silence().into() }),
+        let (mut logs, mut alerts) = (HashSet::new(), HashSet::new());
+        for insert in &inserts {
+            let found = self.stored(client, insert, seconds(batch.written_at)).await?;
+            match insert.rows {
+                Piece::Logs(_) => logs.extend(found),
+                Piece::Alerts(_) => alerts.extend(found),
+            }
+        }
+        let is_in = |stored: &HashSet<(String, String)>, host: &String, id: &String| {
+            // Tuples of texts can't be asked for by reference.
+            stored.contains(&(host.clone(), id.clone()))
         };
-        self.last = Some((token, time));
-        Ok(time)
-    }
-
-    async fn insert(&self, client: &Client, block: &Block, token: Uuid) -> Result<(), clickhouse::error::Error> {
-        // Columns are named, since the server skips what it does not know in a Native block: a foreign table of the
-        // same name would swallow them without a word.
-        let columns: Vec<_> = block.columns().iter().map(|column| column.name()).collect();
-        let mut insert = client
-            .insert_native_unescaped(&format!("{} ({})", self.name, columns.join(", ")))
-            .with_timeouts(Some(PATIENCE), Some(INSERT_PATIENCE))
-            // While a first attempt still runs, the server refuses a second of the same id.
-            .with_setting("query_id", token.to_string())
-            .with_setting("insert_deduplication_token", token.to_string())
-            // Said aloud, since a user's profile may have switched them: an acknowledged insert is in the table, the
-            // token counts, in materialised views on the table too.
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", "1")
-            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        insert.write(block).await?;
-        insert.end().await
+        let is_there = |rows: &Rows| match rows {
+            Rows::Logs(rows) => rows.iter().all(|row| is_in(&logs, &row.host, &row.event_id)),
+            Rows::Alert(row) => is_in(&alerts, &row.host, &row.event_id),
+            Rows::Metrics(_) => true,
+        };
+        Ok(batch.records.iter().map(|record| is_there(&record.rows)).collect())
     }
 }
 
-/// The same for the same rows in the same order, in every process and version.
-fn token<'a>(table: &str, event_ids: impl Iterator<Item = &'a str>) -> Uuid {
-    let mut text = table.to_owned();
-    for id in event_ids {
-        text.push('\n');
-        text.push_str(id);
-    }
-    Uuid::new_v5(&TOKENS, text.as_bytes())
-}
-
-fn silence() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
+/// A call that is given up when the server is silent.
+async fn bounded<T>(
+    patience: Duration,
+    doing: &str,
+    call: impl Future<Output = Result<T, SinkError>>,
+) -> Result<T, SinkError> {
+    let silence = || format!("no answer within {} s", patience.as_secs());
+    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| Err(retry(doing, silence())))
 }
 
 #[cfg(test)]
 mod tests {
+    use exporter::rows::{Origin, Record};
+
     use super::*;
 
-    #[test]
-    fn a_token_stands_for_table_rows_and_order() {
-        let of = |table, ids: &[&'static str]| token(table, ids.iter().copied());
-        assert_eq!(of("logs", &["a-1-0", "a-1-1"]), of("logs", &["a-1-0", "a-1-1"]));
-        assert_ne!(of("logs", &["a-1-0", "a-1-1"]), of("alerts", &["a-1-0", "a-1-1"]));
-        assert_ne!(of("logs", &["a-1-0", "a-1-1"]), of("logs", &["a-1-1", "a-1-0"]));
-        assert_ne!(of("logs", &["a-1-0", "a-1-1"]), of("logs", &["a-1-0"]));
-        // Retries reach across versions of this program: what it gives is part of the delivery contract.
-        assert_eq!(of("logs", &["a-1-0"]).to_string(), "2f1e322e-2e70-56ec-ac21-e325a67e987c");
+    fn batch(lines: usize) -> Batch {
+        let line = LogRow {
+            timestamp: Timestamp::from_millis(0),
+            level: "INFO",
+            level_original: String::new(),
+            service_name: String::new(),
+            message: String::new(),
+            latency_ms: None,
+            host: String::new(),
+            logger: String::new(),
+            environment: String::new(),
+            category: String::new(),
+            trace_id: String::new(),
+            request_id: String::new(),
+            fields: Vec::new(),
+            event_id: String::new(),
+        };
+        #[allow(clippy::unwrap_used)]
+        let origin = Origin { host: "web-01".parse().unwrap(), kind: Kind::Logs, boot: None, seq: None };
+        let record = Record { origin, rows: Rows::Logs(vec![line; lines]) };
+        Batch { token: "t".to_owned(), records: vec![record], ..Batch::default() }
     }
 
-    #[tokio::test]
-    async fn a_retry_says_the_time_of_the_first_attempt() {
-        let (first, second) = (token("logs", ["a-1-0"].into_iter()), token("logs", ["a-2-0"].into_iter()));
-        let mut table = Table { name: "logs", last: Some((first, Seconds(5))) };
-        let nowhere = Client::default().with_url("http://127.0.0.1:1");
-        assert_eq!(table.ingested_at(&nowhere, first, "retrying").await.ok(), Some(Seconds(5)));
-        assert!(matches!(table.ingested_at(&nowhere, second, "asking").await, Err(SinkError::Retry { .. })));
+    /// Retries reach across versions of this program: what it gives is part of the delivery contract.
+    #[test]
+    fn a_batch_is_always_cut_alike() {
+        let cut = |lines| -> Vec<(String, usize)> {
+            inserts(&batch(lines)).into_iter().map(|insert| (insert.token, insert.rows.len())).collect()
+        };
+        assert_eq!(cut(0), []);
+        assert_eq!(cut(50_000), [("t-logs".to_owned(), 50_000)]);
+        assert_eq!(cut(50_001), [("t-logs".to_owned(), 50_000), ("t-logs-1".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn an_insert_is_made_of_blocks_that_hold_all_its_rows() {
+        let batch = batch(20_001);
+        let [insert] = &inserts(&batch)[..] else { panic!("one insert") };
+        let Piece::Logs(rows) = &insert.rows else { panic!("of lines") };
+        assert_eq!([0, 1, 2, 3].map(|number| part(rows, number).len()), [10_000, 10_000, 1, 0]);
     }
 }

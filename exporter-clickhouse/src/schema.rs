@@ -16,16 +16,18 @@ const MARK: &str = "utilizer: ";
 
 struct Migration {
     version: u32,
-    /// The object that it makes.
+    /// The object that it makes or changes.
     name: &'static str,
     sql: &'static str,
 }
 
 /// In order; versions count from 1.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "logs", sql: include_str!("../migrations/0001_logs.sql") },
     Migration { version: 2, name: "alerts", sql: include_str!("../migrations/0002_alerts.sql") },
     Migration { version: 3, name: "otel_logs", sql: include_str!("../migrations/0003_otel_logs.sql") },
+    Migration { version: 4, name: "logs", sql: include_str!("../migrations/0004_logs_by_arrival.sql") },
+    Migration { version: 5, name: "alerts", sql: include_str!("../migrations/0005_alerts_by_arrival.sql") },
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS utilizer_schema_migrations
@@ -76,8 +78,14 @@ pub(crate) async fn migrate(client: &Client, config: &ClickHouseConfig) -> Resul
         tracing::info!("applied migration {version} ({name}) to the database {database}");
         applied += 1;
     }
-    let doing = || format!("setting the TTL of {database}.logs at {place}");
-    keep_ttl(client, config).await.map_err(|e| schema_error(doing(), &e))?;
+    // Whole parts only, so that retention rewrites nothing; lines of several lives in one part need it to.
+    let whole_parts = config.category_ttl.is_empty();
+    for (table, ttl, whole_parts) in
+        [("logs", config.log_ttl_expression(), whole_parts), ("alerts", config.alert_ttl_expression(), true)]
+    {
+        let doing = || format!("setting the TTL of {database}.{table} at {place}");
+        keep_ttl(client, database, table, &ttl, whole_parts).await.map_err(|e| schema_error(doing(), &e))?;
+    }
     Ok(applied)
 }
 
@@ -110,14 +118,19 @@ async fn apply(client: &Client, migration: &Migration) -> Result<(), Error> {
         .await
 }
 
-/// Makes the table's TTL that of the configuration. A TTL that someone set by hand does not survive a start.
-async fn keep_ttl(client: &Client, config: &ClickHouseConfig) -> Result<(), Error> {
-    let wanted = config.log_ttl_expression();
-    let sql = "SELECT engine_full FROM system.tables WHERE database = ? AND name = 'logs'";
-    let engine: Option<String> = client.query(sql).bind(&config.database).fetch_optional().await?;
-    if engine.is_some_and(|engine| !engine.contains(&format!(" TTL {wanted} SETTINGS "))) {
-        client.query_raw(&format!("ALTER TABLE logs MODIFY TTL {wanted}")).execute().await?;
-        tracing::info!("the TTL of logs is now {wanted}");
+/// Makes a table's TTL that of the configuration. A TTL that someone set by hand does not survive a start.
+async fn keep_ttl(client: &Client, database: &str, table: &str, ttl: &str, whole_parts: bool) -> Result<(), Error> {
+    let sql = "SELECT engine_full FROM system.tables WHERE database = ? AND name = ?";
+    let Some(engine) = client.query(sql).bind(database).bind(table).fetch_optional::<String>().await? else {
+        return Ok(());
+    };
+    let whole_parts = format!("ttl_only_drop_parts = {}", u8::from(whole_parts));
+    if !engine.contains(&whole_parts) {
+        client.query_raw(&format!("ALTER TABLE {table} MODIFY SETTING {whole_parts}")).execute().await?;
+    }
+    if !engine.contains(&format!(" TTL {ttl} SETTINGS ")) {
+        client.query_raw(&format!("ALTER TABLE {table} MODIFY TTL {ttl}")).execute().await?;
+        tracing::info!("the TTL of {table} is now {ttl}");
     }
     Ok(())
 }
@@ -139,7 +152,7 @@ mod tests {
             // The HTTP interface takes one statement a request.
             assert!(!sql.lines().any(|line| !line.trim_start().starts_with("--") && line.contains(';')), "{name}");
             assert!(sql.contains(" IF NOT EXISTS ") || sql.contains(" OR REPLACE "), "{name}");
-            assert!(sql.contains(&format!("COMMENT '{MARK}")), "{name}");
+            assert!(sql.contains(&format!("COMMENT '{MARK}")) || sql.contains("ALTER TABLE"), "{name}");
         }
     }
 }

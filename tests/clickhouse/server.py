@@ -7,6 +7,7 @@ library. This file puts in front of it what our clients use of https://clickhous
 - `GET /ping`; queries by `?query=`, by body, or both; chunked and multipart/form-data bodies (`param_*` fields);
 - `database`, `default_format` and `query_id` as parameters, every other parameter as a setting of that one query;
 - an INSERT with its data in the body, in any input format;
+- a second query of an id that still runs is refused;
 - errors as HTTP status, `X-ClickHouse-Exception-Code` and the text `Code: N. DB::Exception: ...`;
 - one user with a password, by headers, parameters or basic authentication.
 
@@ -76,6 +77,8 @@ class Engine:
         self.directory = directory
         self.slow = slow
         self.lock = threading.Lock()
+        self.names = threading.Lock()
+        self.running = set()
         self.session = Session(os.path.join(directory, "store"))
         self.version = self.run("SELECT version()", "TabSeparated").decode().strip()
 
@@ -98,6 +101,21 @@ class Engine:
             finally:
                 for name in changed:
                     self.run(f"SET {name} = DEFAULT", "Null")
+
+    @contextlib.contextmanager
+    def named(self, query_id):
+        """Refuses a query whose id another one has that runs, or waits to be run, as the server does."""
+        with self.names:
+            if query_id in self.running:
+                raise QueryError(
+                    f"Code: 216. DB::Exception: Query with id = {query_id} is already running. "
+                    "(QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)"
+                )
+            self.running.add(query_id)
+        try:
+            yield
+        finally:
+            self.running.discard(query_id)
 
     @contextlib.contextmanager
     def slowly(self, sql, body):
@@ -178,14 +196,15 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-ClickHouse-Query-Id": query_id}
         try:
             self.authenticate(parameters)
-            answer = self.server.engine.query(
-                parameters.get("query", "").encode(),
-                body,
-                parameters.get("database"),
-                output_format,
-                [(n, v) for n, v in parameters.items() if n not in NOT_SETTINGS and not n.startswith("param_")],
-                {n.removeprefix("param_"): v for n, v in parameters.items() if n.startswith("param_")},
-            )
+            with self.server.engine.named(query_id):
+                answer = self.server.engine.query(
+                    parameters.get("query", "").encode(),
+                    body,
+                    parameters.get("database"),
+                    output_format,
+                    [(n, v) for n, v in parameters.items() if n not in NOT_SETTINGS and not n.startswith("param_")],
+                    {n.removeprefix("param_"): v for n, v in parameters.items() if n.startswith("param_")},
+                )
             self.send(200, answer, headers | {"X-ClickHouse-Format": output_format})
         except QueryError as error:
             text = f"{error} (version {self.server.engine.version} (official build))\n"

@@ -45,7 +45,8 @@ pub trait Sink: Send + 'static {
     ///   half done is known by the ledger, and the same batch may come again). Records without an identity are always
     ///   written. A record is booked as a whole: a part of its rows must never be handed over as the record.
     /// - [`Ledger::Beside`]: all rows are written under [`Batch::token`]. A batch that the store has seen under its
-    ///   token counts as written; one that it still writes is [`SinkError::Retry`].
+    ///   token counts as written; one that it still writes is [`SinkError::Retry`]. After any error some of the rows may
+    ///   be there: [`look_up`](Self::look_up) comes before anything else is sent, halves of a refused batch included.
     fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<Written, SinkError>> + Send;
 
     /// Inserts or updates the states of hosts, none of them twice in a call. Sinks without a `hosts` table accept and
@@ -95,7 +96,8 @@ pub trait Sink: Send + 'static {
     }
 
     /// [`Ledger::Beside`]: for each record of a batch that may have been sent before, whether all its rows are in the
-    /// store; `true` for a record without rows. [`Batch::written_at`] must be that of the attempt.
+    /// store; `true` for a record without rows. Token and [`Batch::written_at`] must be those of the attempt, which may
+    /// still run: then this is [`SinkError::Retry`]. A record of which some rows are missing may have others there.
     fn look_up(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<bool>, SinkError>> + Send {
         ready(Ok(vec![false; batch.records.len()]))
     }

@@ -1,5 +1,6 @@
 //! Rows and batches for tests.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use exporter::rows::{AlertRow, Batch, LogRow, Origin, Record, Rows};
@@ -57,11 +58,13 @@ fn record(kind: Kind, rows: Rows) -> Record {
     Record { origin: Origin { host, kind, boot: None, seq: None }, rows }
 }
 
-/// One record of lines, and one for each alert.
+/// One record of lines, and one for each alert, under a token of its own.
 pub fn batch(lines: Vec<LogRow>, alerts: Vec<AlertRow>) -> Batch {
     let mut records = vec![record(Kind::Logs, Rows::Logs(lines))];
     records.extend(alerts.into_iter().map(|alert| record(Kind::Alerts, Rows::Alert(Box::new(alert)))));
-    Batch { records, ..Batch::default() }
+    static BATCHES: AtomicU64 = AtomicU64::new(0);
+    let token = format!("{}-{}", std::process::id(), BATCHES.fetch_add(1, Ordering::Relaxed));
+    Batch { token, written_at: now(), records }
 }
 
 pub fn lines(rows: impl IntoIterator<Item = LogRow>) -> Batch {

@@ -1,0 +1,193 @@
+//! Rows are there once, whatever was cut off, repeated, or half written.
+
+use std::time::Duration;
+
+use exporter::rows::{Batch, Record, Rows};
+use exporter::sink::Sink;
+use serde_json::json;
+use utilizer_exporter_clickhouse::{ClickHouse, ClickHouseConfig};
+
+use crate::rows::{alert, at, batch, line, lines, now};
+use crate::server::Server;
+use crate::{config, expect, open};
+
+const COUNT: &str = "SELECT count() FROM logs";
+
+/// A record for each line.
+fn apart(batch: Batch) -> Batch {
+    let one = |record: &Record, rows| Record { origin: record.origin.clone(), rows };
+    let records = batch.records.iter().flat_map(|record| match &record.rows {
+        Rows::Logs(rows) => rows.iter().map(|row| one(record, Rows::Logs(vec![row.clone()]))).collect(),
+        rows => vec![one(record, rows.clone())],
+    });
+    Batch { records: records.collect(), ..batch }
+}
+
+#[tokio::test]
+async fn the_token_and_not_the_text_tells_batches_apart() {
+    let server = Server::shared();
+    let mut sink = open(server, "tokens").await;
+    let first = lines([line("a-1-0"), line("a-1-1")]);
+    for _ in 0..2 {
+        sink.write(&first).await.unwrap();
+    }
+    assert_eq!(server.count("tokens", COUNT).await, 2);
+    // The missing rows of a batch go under a token of their own.
+    sink.write(&Batch { token: format!("{}-missing", first.token), ..first }).await.unwrap();
+    assert_eq!(server.count("tokens", COUNT).await, 4);
+}
+
+/// The partition goes by the day of arrival, within which alone tokens are compared: a batch keeps its day.
+#[tokio::test]
+async fn a_batch_of_yesterday_is_known_today() {
+    let server = Server::shared();
+    let mut sink = open(server, "midnight_passed").await;
+    let yesterday = Batch { written_at: now().minus(Duration::from_secs(86_400)), ..lines([line("a-1-0")]) };
+    sink.write(&yesterday).await.unwrap();
+    open(server, "midnight_passed").await.write(&yesterday).await.unwrap();
+    assert_eq!(server.count("midnight_passed", COUNT).await, 1);
+    let arrived = server.ask("midnight_passed", "SELECT toUnixTimestamp(ingested_at) AS at FROM logs").await;
+    assert_eq!(arrived, [json!({"at": yesterday.written_at.as_millis() / 1000})]);
+    assert_eq!(sink.look_up(&yesterday).await.unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn a_look_up_tells_which_records_are_there() {
+    let server = Server::shared();
+    let mut sink = open(server, "looked_up").await;
+    let mut far = line("a-1-2");
+    far.timestamp = at("1066-10-14T09:00:00.000Z");
+    let whole = apart(batch(vec![line("a-1-0"), line("a-1-1"), far], vec![alert("a-1-0"), alert("a-2-0")]));
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [false; 5]);
+    let part = |places: &[usize]| {
+        let records = places.iter().map(|place| whole.records[*place].clone()).collect();
+        Batch { token: format!("{}-{places:?}", whole.token), records, ..whole.clone() }
+    };
+    sink.write(&part(&[0, 3])).await.unwrap();
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [true, false, false, true, false]);
+    // The same numbers of another host, and of another time, are other rows.
+    let mut other = line("a-1-1");
+    other.host = "web-02".into();
+    sink.write(&lines([other])).await.unwrap();
+    let earlier = Batch { written_at: whole.written_at.minus(Duration::from_secs(60)), ..part(&[1]) };
+    sink.write(&earlier).await.unwrap();
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [true, false, false, true, false]);
+    sink.write(&part(&[2, 4])).await.unwrap();
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [true, false, true, true, true]);
+    // A record is there when all its rows are; one without rows has none to miss.
+    let together = Batch { token: "together".into(), ..batch(vec![line("a-1-0"), line("a-1-1")], vec![]) };
+    let mut together = Batch { written_at: whole.written_at, ..together };
+    together.records.push(Record { rows: Rows::Logs(Vec::new()), ..together.records[0].clone() });
+    assert_eq!(sink.look_up(&together).await.unwrap(), [false, true]);
+}
+
+/// An answer that does not come says nothing about the insert.
+#[tokio::test]
+async fn an_insert_that_still_runs_is_neither_repeated_nor_looked_past() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = directory.path().join("slow");
+    let server = Server::start(&["--slow", slow.to_str().unwrap()]);
+    let mut sink = open(&server, "slow").await;
+    let first = lines([line("a-1-0")]);
+    std::fs::write(&slow, "before 4").unwrap();
+    let cut = tokio::time::timeout(Duration::from_millis(500), sink.write(&first)).await;
+    assert!(cut.is_err(), "it was to be slow: {cut:?}");
+    std::fs::remove_file(&slow).unwrap();
+    let text = expect(sink.write(&first).await, "retry");
+    assert!(text.contains("already running"), "{text}");
+    let text = expect(sink.look_up(&first).await, "retry");
+    assert!(text.contains("still runs"), "{text}");
+    let found = loop {
+        match sink.look_up(&first).await {
+            Ok(found) => break found,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!(found, [true]);
+    sink.write(&first).await.unwrap();
+    assert_eq!(server.count("slow", COUNT).await, 1);
+}
+
+#[tokio::test]
+async fn a_batch_of_several_inserts_is_finished_by_its_retry() {
+    let server = Server::shared();
+    let config = ClickHouseConfig { connections: 3, ..config(server, "pieces") };
+    let mut sink = ClickHouse::new(config);
+    sink.open().await.unwrap();
+    let whole = lines((0..110_000).map(|n| line(&format!("a-1-{n}"))));
+    // As after a crash between the first insert and the others.
+    let Rows::Logs(rows) = &whole.records[0].rows else { panic!("lines") };
+    let first = Rows::Logs(rows[..utilizer_exporter_clickhouse::PIECE].to_vec());
+    let first = vec![Record { rows: first, ..whole.records[0].clone() }];
+    sink.write(&Batch { records: first, ..whole.clone() }).await.unwrap();
+    assert_eq!(server.count("pieces", COUNT).await, 50_000);
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [false]);
+    sink.write(&whole).await.unwrap();
+    assert_eq!(server.count("pieces", "SELECT uniqExact(event_id) FROM logs").await, 110_000);
+    assert_eq!(server.count("pieces", COUNT).await, 110_000);
+    assert_eq!(sink.look_up(&whole).await.unwrap(), [true]);
+}
+
+/// A target of a view knows a repeated insert as the table does, if it has a window too.
+#[tokio::test]
+async fn a_repeated_insert_is_known_in_a_views_target() {
+    let server = Server::shared();
+    let mut sink = open(server, "views").await;
+    server
+        .run(
+            "views",
+            "CREATE TABLE errors (event_id String) ENGINE = MergeTree ORDER BY event_id \
+             SETTINGS non_replicated_deduplication_window = 1000",
+        )
+        .await;
+    server.run("views", "CREATE MATERIALIZED VIEW to_errors TO errors AS SELECT event_id FROM logs").await;
+    let first = lines([line("a-1-0"), line("a-1-1")]);
+    for _ in 0..3 {
+        sink.write(&first).await.unwrap();
+    }
+    assert_eq!(server.count("views", COUNT).await, 2);
+    assert_eq!(server.count("views", "SELECT count() FROM errors").await, 2);
+}
+
+#[tokio::test]
+async fn a_look_up_reads_little() {
+    let server = Server::shared();
+    open(server, "little").await;
+    // An hour of arrivals, a thousand lines each second, each written a little before.
+    server
+        .run(
+            "little",
+            "INSERT INTO logs (host, event_id, ingested_at, timestamp) SELECT 'web-01', toString(number), \
+             toDateTime('2026-11-21 10:00:00') + intDiv(number, 1000) AS at, toDateTime64(at, 3) - number % 7 \
+             FROM numbers(3600000) SETTINGS max_insert_threads = 1",
+        )
+        .await;
+    server.run("little", "OPTIMIZE TABLE logs FINAL").await;
+    let plan = "EXPLAIN ESTIMATE SELECT host, event_id FROM logs \
+                WHERE ingested_at = toDateTime('2026-11-21 10:30:00')";
+    let marks = server.ask("little", plan).await[0]["marks"].as_u64().unwrap();
+    assert!(marks <= 5, "{marks} of 440 granules");
+}
+
+#[tokio::test]
+async fn a_database_of_the_version_before_keeps_its_rows() {
+    let server = Server::shared();
+    server.run("default", "CREATE DATABASE before").await;
+    for sql in [
+        include_str!("../../migrations/0001_logs.sql"),
+        include_str!("../../migrations/0002_alerts.sql"),
+        include_str!("../../migrations/0003_otel_logs.sql"),
+        "CREATE TABLE utilizer_schema_migrations (version UInt32, name String, applied_at DateTime DEFAULT now()) \
+         ENGINE = MergeTree ORDER BY version",
+        "INSERT INTO utilizer_schema_migrations (version, name) VALUES (1, 'logs'), (2, 'alerts'), (3, 'otel_logs')",
+        "INSERT INTO logs (host, event_id) VALUES ('web-01', 'old')",
+    ] {
+        server.run("before", sql).await;
+    }
+    let mut sink = ClickHouse::new(config(server, "before"));
+    assert_eq!(sink.migrate().await.unwrap(), 2);
+    let new = lines([line("a-1-0")]);
+    sink.write(&new).await.unwrap();
+    assert_eq!(sink.look_up(&new).await.unwrap(), [true]);
+    assert_eq!(server.count("before", COUNT).await, 2);
+}
