@@ -41,6 +41,8 @@ struct Arguments {
     seconds: u64,
     seed: u64,
     agents: usize,
+    /// Simulated hosts.
+    simulated: u64,
     /// Time between two faults, on average.
     every: Duration,
     folder: Option<PathBuf>,
@@ -64,6 +66,7 @@ fn arguments() -> Outcome<Arguments> {
         seconds: 60,
         seed: 1,
         agents: 3,
+        simulated: 10,
         every: Duration::from_millis(2500),
         folder: None,
         keep: false,
@@ -78,6 +81,7 @@ fn arguments() -> Outcome<Arguments> {
             "--seconds" => arguments.seconds = number(value()?)?.max(1),
             "--seed" => arguments.seed = number(value()?)?,
             "--agents" => arguments.agents = usize::try_from(number(value()?)?.clamp(1, 50)).unwrap_or(1),
+            "--simulated" => arguments.simulated = number(value()?)?.min(10_000),
             "--every-ms" => arguments.every = Duration::from_millis(number(value()?)?.max(10)),
             "--folder" => arguments.folder = Some(PathBuf::from(value()?)),
             "--keep" => arguments.keep = true,
@@ -85,7 +89,7 @@ fn arguments() -> Outcome<Arguments> {
             INSIDE => arguments.inside = true,
             _ => {
                 return Err(format!(
-                    "{name} is unknown; there are --seconds N, --seed N, --agents N, --every-ms N, --folder DIR (a new \
+                    "{name} is unknown; there are --seconds N, --seed N, --agents N, --simulated N, --every-ms N, --folder DIR (a new \
                      one), --keep, --debug"
                 ));
             }
@@ -110,6 +114,8 @@ fn drill(arguments: &Arguments) -> Outcome<ExitCode> {
     let long = arguments.seconds >= 240;
     let settings = Settings {
         agents: arguments.agents,
+        simulated: arguments.simulated,
+        sim_seconds: (arguments.seconds * 4 / 5).max(1),
         namespaces: arguments.inside,
         persistence: random.chance(40),
         retry_after: Duration::from_secs(if long { 3 } else { 1 }),
@@ -118,6 +124,7 @@ fn drill(arguments: &Arguments) -> Outcome<ExitCode> {
     };
     let possible = Possible {
         agents: settings.agents,
+        sim: settings.simulated > 0,
         namespaces: settings.namespaces,
         every: arguments.every,
         retry_after: settings.retry_after,

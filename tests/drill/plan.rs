@@ -42,6 +42,8 @@ pub(crate) const DISKS: [&str; 3] = ["agent-0", "exporter-postgres-0", "exporter
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Agent(usize),
+    /// `utilizer sim`.
+    Sim,
     Postgres(usize),
     ClickHouse(usize),
     Broker,
@@ -57,6 +59,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Agent(number) => write!(f, "agent-{number}"),
+            Target::Sim => f.write_str("sim"),
             Target::Postgres(number) => write!(f, "exporter-postgres-{number}"),
             Target::ClickHouse(number) => write!(f, "exporter-clickhouse-{number}"),
             Target::Broker => f.write_str("mosquitto"),
@@ -112,6 +115,7 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Possible {
     pub(crate) agents: usize,
+    pub(crate) sim: bool,
     /// Namespaces can be made: the network can be cut, disks can be filled.
     pub(crate) namespaces: bool,
     /// Two faults come so far apart on average.
@@ -155,7 +159,10 @@ pub(crate) fn plan(random: &mut Random, span: Duration, possible: Possible) -> V
 }
 
 fn choose(random: &mut Random, possible: Possible) -> (Fault, Target) {
-    let agent = Target::Agent(random.below(possible.agents as u64) as usize);
+    let agent = match random.below(possible.agents as u64 + u64::from(possible.sim)) as usize {
+        number if number < possible.agents => Target::Agent(number),
+        _ => Target::Sim,
+    };
     let postgres = Target::Postgres(random.below(2) as usize);
     let clickhouse = Target::ClickHouse(random.below(2) as usize);
     let end = if random.chance(80) { Fault::Kill } else { Fault::Terminate };
@@ -204,7 +211,8 @@ mod tests {
             }
         }
         // Every fault and every target comes up.
-        for target in ["agent-2", "exporter-postgres-1", "mosquitto", "disk-of-agent-0", "network", "everything"] {
+        for target in ["agent-2", "sim", "exporter-postgres-1", "mosquitto", "disk-of-agent-0", "network", "everything"]
+        {
             assert!(steps.iter().any(|step| step.target.to_string() == target), "{target}");
         }
         for fault in [Fault::Kill, Fault::Terminate, Fault::Stop, Fault::Cut, Fault::Fill, Fault::Slow] {

@@ -35,6 +35,8 @@ pub(crate) struct Spec {
     pub(crate) network_of: Option<u32>,
     /// It has children that belong to it: a signal goes to each.
     pub(crate) has_children: bool,
+    /// It ends by itself when it is done, and is not started again then.
+    pub(crate) ends: bool,
 }
 
 /// A process, running or not.
@@ -46,6 +48,8 @@ pub(crate) struct Process {
     /// It is to run from then on; `None`: it stays down.
     up_from: Option<Instant>,
     stopped: bool,
+    /// It has done what it was started for.
+    pub(crate) done: bool,
     pub(crate) starts: u32,
     pub(crate) deaths: Vec<Death>,
 }
@@ -54,7 +58,16 @@ impl Process {
     /// Not started yet: [`Process::look`] does it.
     pub(crate) fn new(spec: Spec, logs: &Path) -> Self {
         let log = logs.join(format!("{}.log", spec.name));
-        Self { spec, log, child: None, up_from: Some(Instant::now()), stopped: false, starts: 0, deaths: Vec::new() }
+        Self {
+            spec,
+            log,
+            child: None,
+            up_from: Some(Instant::now()),
+            stopped: false,
+            done: false,
+            starts: 0,
+            deaths: Vec::new(),
+        }
     }
 
     /// Starts it if it is due, and notes a death that nobody ordered.
@@ -64,6 +77,10 @@ impl Process {
         {
             self.child = None;
             self.stopped = false;
+            if self.spec.ends && status.success() {
+                (self.up_from, self.done) = (None, true);
+                return Ok(());
+            }
             let status =
                 status.signal().map_or(format!("exit {}", status.code().unwrap_or(-1)), |s| format!("signal {s}"));
             self.deaths.push(Death { process: self.spec.name.clone(), status, last_line: self.last_line() });

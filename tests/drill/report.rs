@@ -24,13 +24,15 @@ pub(crate) struct Report {
     unanswered: usize,
     refused: usize,
     deaths: Vec<Death>,
+    /// What the simulation says of its own records.
+    sim: Option<Result<String, String>>,
     drained: Option<Duration>,
 }
 
 impl Report {
     /// Asks the stores.
     pub(crate) fn new(
-        world: &World,
+        world: &mut World,
         loads: &[Load],
         steps: &[Step],
         seed: u64,
@@ -54,6 +56,7 @@ impl Report {
             unanswered: answers.iter().filter(|answer| **answer == Answer::Unknown).count(),
             refused: answers.iter().filter(|answer| matches!(answer, Answer::Refused(_))).count(),
             deaths: world.deaths(),
+            sim: world.verify_sim()?,
             drained,
         })
     }
@@ -63,6 +66,7 @@ impl Report {
         let metrics = &self.metrics;
         self.findings.values().all(Finding::is_clean)
             && self.drained.is_some()
+            && !matches!(self.sim, Some(Err(_)))
             && metrics.holes == 0
             && metrics.rows == metrics.committed
     }
@@ -114,6 +118,11 @@ impl fmt::Display for Report {
         writeln!(f, "declared lost: {:?}", self.declared)?;
         for death in &self.deaths {
             writeln!(f, "ended by itself: {} ({}): {}", death.process, death.status, death.last_line)?;
+        }
+        match &self.sim {
+            Some(Ok(said)) => writeln!(f, "sim: {}", said.trim())?,
+            Some(Err(said)) => writeln!(f, "sim, NOT content: {said}")?,
+            None => {}
         }
         match self.drained {
             Some(drained) => write!(f, "everything had arrived {:.1} s after the last fault", drained.as_secs_f64()),

@@ -28,7 +28,8 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Err(format!("{name}: {}", said.join("\n").trim()))
     }
 }
 

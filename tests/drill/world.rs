@@ -24,6 +24,9 @@ const DATABASE: &str = "drill";
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) agents: usize,
+    /// Hosts that `utilizer sim` plays, and for how many seconds.
+    pub(crate) simulated: u64,
+    pub(crate) sim_seconds: u64,
     pub(crate) namespaces: bool,
     pub(crate) persistence: bool,
     pub(crate) retry_after: Duration,
@@ -85,6 +88,9 @@ impl World {
         })?;
         for number in 0..world.settings.agents {
             world.add_agent(number, broker_port)?;
+        }
+        if world.settings.simulated > 0 {
+            world.add_sim(broker_port)?;
         }
         world.wait("the agents answer", |world| {
             (0..world.settings.agents).all(|number| load::ask(&world.socket(number), "GET", "/healthz", "").is_some())
@@ -274,6 +280,49 @@ impl World {
         )
     }
 
+    fn add_sim(&mut self, broker_port: u16) -> Outcome<()> {
+        let Settings { simulated, sim_seconds, retry_after, .. } = self.settings;
+        let address = if self.settings.namespaces { SERVERS } else { "127.0.0.1" };
+        let words = format!(
+            "sim --hosts {simulated} --interval 1s --count {sim_seconds} --connections 3 --log-lines 3 --rows-every 0s \
+             --confirm-by postgres,clickhouse --drain 1h --retry-after {}ms --mqtt mqtt://{address}:{broker_port} \
+             --username drill",
+            retry_after.as_millis()
+        );
+        let mut command = vec![built("utilizer")?];
+        command.extend(words.split(' ').map(str::to_owned));
+        command.extend(["--password-file".to_owned(), self.folder.join("password").display().to_string()]);
+        command.extend(["--state".to_owned(), self.folder.join("sim.state").display().to_string()]);
+        let network_of = self.ground.as_ref().and_then(Ground::network);
+        let name = Target::Sim.to_string();
+        let spec = Spec { name, command, folder: self.folder.clone(), network_of, ends: true, ..Spec::default() };
+        self.add(Target::Sim, spec)
+    }
+
+    /// Whether the simulated hosts have nothing left that waits for a confirmation.
+    fn sim_is_done(&self) -> bool {
+        self.processes.iter().all(|(target, process)| *target != Target::Sim || process.done)
+    }
+
+    /// Lets the simulation look up what it sent: what it says, or why it is not content.
+    pub(crate) fn verify_sim(&mut self) -> Outcome<Option<Result<String, String>>> {
+        if self.settings.simulated == 0 {
+            return Ok(None);
+        }
+        if !self.sim_is_done() {
+            return Ok(Some(Err("the simulation did not come to its end".to_owned())));
+        }
+        let stores = [
+            format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{DATABASE}", self.postgres_port),
+            format!("http://{}/{DATABASE}", self.clickhouse),
+        ];
+        let words = self.process(Target::Sim)?.spec.command.clone();
+        let (program, arguments) = words.split_first().ok_or("BUG: no command")?;
+        let mut command = Command::new(program);
+        command.args(arguments).args(stores.iter().flat_map(|store| ["--verify", store]));
+        Ok(Some(output(&mut command)))
+    }
+
     /// Starts again what ended.
     pub(crate) fn look(&mut self) -> Outcome<()> {
         for (_, process) in &mut self.processes {
@@ -394,12 +443,14 @@ impl World {
             process.set_command(command);
             process.end(Signal::TERM, Some(Duration::ZERO))?;
         }
-        self.wait("everything is up", |world| world.processes.iter().all(|(_, process)| process.is_up()))
+        self.wait("everything is up", |world| {
+            world.processes.iter().all(|(_, process)| process.is_up() || process.done)
+        })
     }
 
-    /// Whether the agents have nothing left that waits for a confirmation.
+    /// Whether the hosts have nothing left that waits for a confirmation.
     pub(crate) fn is_drained(&self) -> bool {
-        true
+        self.sim_is_done()
     }
 
     /// Stops everything in order: agents, exporters, servers.
