@@ -80,7 +80,7 @@ fn arguments() -> Outcome<Arguments> {
         match name.as_str() {
             "--seconds" => arguments.seconds = number(value()?)?.max(1),
             "--seed" => arguments.seed = number(value()?)?,
-            "--agents" => arguments.agents = usize::try_from(number(value()?)?.clamp(1, 50)).unwrap_or(1),
+            "--agents" => arguments.agents = usize::try_from(number(value()?)?.clamp(0, 50)).unwrap_or(1),
             "--simulated" => arguments.simulated = number(value()?)?.min(10_000),
             "--every-ms" => arguments.every = Duration::from_millis(number(value()?)?.max(10)),
             "--folder" => arguments.folder = Some(PathBuf::from(value()?)),
