@@ -70,12 +70,13 @@ enum End {
     Broken(Disconnect),
 }
 
-/// A connection's end, and what it was.
-struct Ended {
-    end: End,
+/// What a connection was that has ended.
+struct Past {
     /// How long it stood; `None` if it did not come about.
     stood: Option<Duration>,
     limits: Option<Limits>,
+    /// Whether the broker refused a publish on it.
+    refused: bool,
 }
 
 /// What the caller wants of a topic filter.
@@ -110,6 +111,8 @@ struct Connection {
     limits: Option<Limits>,
     /// How long the broker may owe an answer.
     patience: Option<Duration>,
+    /// Whether the broker refused a publish.
+    refused: bool,
     /// Whether the session turned out to be in the hands of another client: all that is left is to leave.
     rival: bool,
     /// Acknowledgements handed to the library and not yet written.
@@ -166,8 +169,8 @@ impl Driver {
             if let Err(done) = self.renew().await {
                 break (done, false);
             }
-            let ended = self.connection().await;
-            let mut reason = match ended.end {
+            let (end, past) = self.connection().await;
+            let mut reason = match end {
                 End::Stopped(done, complete) => break (done, complete),
                 End::Broken(reason) => reason,
             };
@@ -179,7 +182,7 @@ impl Driver {
                 self.emit(Event::Disconnected { reason, retry_in: None });
                 break (None, false);
             }
-            let pause = self.next_pause(&mut backoff, reason.cause, ended.stood, ended.limits);
+            let pause = self.next_pause(&mut backoff, reason.cause, &past);
             self.emit(Event::Disconnected { reason, retry_in: Some(pause) });
             if let Err(done) = self.rest(Instant::now() + pause).await {
                 break (done, false);
@@ -197,20 +200,16 @@ impl Driver {
         }
     }
 
-    /// How long to wait after a connection that stood for `stood`, or did not come about.
-    fn next_pause(
-        &mut self,
-        backoff: &mut Backoff,
-        cause: Cause,
-        stood: Option<Duration>,
-        limits: Option<Limits>,
-    ) -> Duration {
+    /// How long to wait after a connection that ended so.
+    fn next_pause(&mut self, backoff: &mut Backoff, cause: Cause, past: &Past) -> Duration {
         let Options { pauses, keep_alive, session_expiry, .. } = &self.options;
         let unwelcome = matches!(cause, Cause::Busy | Cause::Moved);
-        let usual = backoff.pause(stood.unwrap_or_default(), unwelcome, random());
+        let usual = backoff.pause(past.stood.unwrap_or_default(), unwelcome, random());
         // What the broker does with a connection of ours whose end it did not see.
-        let silence = limits.map_or(*keep_alive, |limits| limits.keep_alive).mul_f64(1.5);
-        let expiry = limits.map_or(*session_expiry, |limits| limits.session_expiry);
+        let silence = past.limits.map_or(*keep_alive, |limits| limits.keep_alive).mul_f64(1.5);
+        let expiry = past.limits.map_or(*session_expiry, |limits| limits.session_expiry);
+        // mosquitto 2.0 refuses a publish and, over TLS, then closes the connection: that is no other client's doing.
+        let stood = past.stood.filter(|_| !past.refused);
         let away = self.rivals.ended(cause, stood, pauses.most * 2, silence, expiry);
         let least = if cause == Cause::Rival { pauses.rival } else { away.unwrap_or_default() };
         // At random, so that two who suspect each other do not both stay away at once.
@@ -263,7 +262,7 @@ impl Driver {
     }
 
     /// Connects and stays until it ends.
-    async fn connection(&mut self) -> Ended {
+    async fn connection(&mut self) -> (End, Past) {
         self.connections += 1;
         self.shared.acks.begin(self.connections);
         let (client, mut event_loop, tap) = self.template.build(self.rivals.checking());
@@ -296,11 +295,11 @@ impl Driver {
             End::Broken(reason) => reason.code.and_then(|code| connection.culprit(code)),
             End::Stopped(..) => None,
         };
-        let Connection { client, tap, publishes, since, limits, rival, .. } = connection;
+        let Connection { client, tap, publishes, since, limits, refused, rival, .. } = connection;
         // With both halves of the library's queue the last notices are answered or fall, so that none is waited for.
         drop(event_loop);
         drop(client);
-        self.settle(publishes, culprit, &tap).await;
+        let refused = self.settle(publishes, culprit, &tap).await || refused;
         let end = match end {
             _ if rival => {
                 tap.closed(CLOSING).await;
@@ -309,16 +308,17 @@ impl Driver {
             End::Stopped(done, true) => End::Stopped(done, tap.closed(CLOSING).await),
             end => end,
         };
-        Ended { end, stood: since.map(|since| since.elapsed()), limits }
+        (end, Past { stood: since.map(|since| since.elapsed()), limits, refused })
     }
 
-    /// Tells the outcome of what was under way when the connection ended.
+    /// Tells the outcome of what was under way when the connection ended; says whether the broker refused some of it.
     async fn settle(
         &self,
         mut publishes: FuturesUnordered<Notice<(u64, Outcome)>>,
         mut culprit: Option<(u64, u8)>,
         tap: &Tap,
-    ) {
+    ) -> bool {
+        let mut any = culprit.is_some();
         while let Some((id, outcome)) = publishes.next().await {
             match culprit {
                 Some((refused, code)) if refused == id && outcome.is_err() => {
@@ -326,9 +326,10 @@ impl Driver {
                     let reason = format!("{}, and ended the connection over it", reason::refusal(code, None));
                     self.emit(Event::Refused { id, code: Some(code), retry: false, reason });
                 }
-                _ => self.on_outcome(id, outcome, tap),
+                _ => any |= self.on_outcome(id, outcome, tap),
             }
         }
+        any
     }
 
     /// Serves everything else until the event loop has something; `None`: the time to stop is over.
@@ -354,7 +355,7 @@ impl Driver {
                 biased;
                 Some((id, outcome)) = connection.publishes.next(), if !connection.publishes.is_empty() => {
                     connection.answered(id);
-                    self.on_outcome(id, outcome, &connection.tap);
+                    connection.refused |= self.on_outcome(id, outcome, &connection.tap);
                 }
                 Some((filters, answer)) = connection.subscriptions.next(), if !connection.subscriptions.is_empty() => {
                     self.on_subscribed(connection, filters, answer);
@@ -578,7 +579,8 @@ impl Driver {
         }
     }
 
-    fn on_outcome(&self, id: u64, outcome: Outcome, tap: &Tap) {
+    /// Says whether the broker refused it.
+    fn on_outcome(&self, id: u64, outcome: Outcome, tap: &Tap) -> bool {
         let event = match outcome {
             Ok(PublishResult::Qos1(puback)) => match puback.reason {
                 PubAckReason::Success => Event::Acked { id, matched: true },
@@ -592,7 +594,9 @@ impl Driver {
             },
             Ok(_) | Err(_) => Event::Lost { id },
         };
+        let refused = matches!(event, Event::Refused { .. });
         self.emit(event);
+        refused
     }
 
     /// Remembers the filters that are wanted from now on.
@@ -727,6 +731,7 @@ impl Connection {
             since: None,
             limits: None,
             patience: None,
+            refused: false,
             rival: false,
             acks_under_way: 0,
             held: None,
