@@ -4,7 +4,6 @@
 //! publish nor an acknowledgement, can reach the next. The event loop's `poll` is never cancelled while the connection
 //! is wanted, since it may stand in the middle of a packet; it is kept pinned while other things are waited for.
 
-use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,31 +13,30 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rumqttc::{
-    AsyncClient, ConnAck, ConnectionError, EventLoop, ManualAck, Outgoing, Packet, PubAck, PubAckReason, PublishNotice,
-    PublishNoticeError, PublishResult, QoS, StateError, SubAck, SubscribeFilter, SubscribeNotice, SubscribeNoticeError,
-    UnsubscribeNotice, ValidatedTopicFilter,
+    ConnAck, ConnectionError, EventLoop, ManualAck, Outgoing, Packet, PubAck, PubAckReason, PublishResult, QoS,
+    StateError, SubscribeFilter,
 };
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
 use crate::backoff::{Backoff, random};
-use crate::client::{MOST_FILTERS, Shared};
+use crate::client::Shared;
+use crate::connection::{
+    Answer, Connection, Done, End, Notice, Outcome, Past, Stop, outcome, subscribed, unsubscribed,
+};
 use crate::credentials::Renewal;
 use crate::link::{MOST_ACKS, Template, fault_in, message, packet_size, publish_options};
 use crate::rival::Rivals;
 use crate::socket::Tap;
+use crate::wishes::Wishes;
 use crate::{AckToken, Cause, Disconnect, Event, Limits, Message, Options, reason};
 
-/// How long a DISCONNECT may take to be written once the time to stop is over.
-const LAST_WORD: Duration = Duration::from_millis(250);
 /// How long the broker may take to close after our DISCONNECT.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long the consumer may leave no room for messages where no keep-alive time says it.
 const UNSILENCED_PATIENCE: Duration = Duration::from_secs(60);
-/// The longest topic filter that MQTT can express, in bytes.
-const LONGEST_FILTER: usize = 65_535;
 /// The time to stop if the caller dropped its halves instead of asking.
 const UNASKED_STOP: Duration = Duration::from_secs(1);
 
@@ -48,83 +46,8 @@ pub(crate) enum Command {
     Publish { id: u64, message: Message },
     Subscribe { filters: Vec<String> },
     Unsubscribe { filters: Vec<String> },
-    Stop { within: Duration, done: Option<oneshot::Sender<bool>> },
+    Stop { within: Duration, done: Done },
 }
-
-/// A wish to stop.
-#[derive(Debug)]
-struct Stop {
-    deadline: Instant,
-    done: Done,
-    /// Whether the library was told to disconnect.
-    said: bool,
-    /// Whether all that was under way was answered by then.
-    complete: bool,
-}
-
-/// How a connection ended.
-enum End {
-    /// By the caller's wish; `true`: with everything answered and a DISCONNECT written.
-    Stopped(Done, bool),
-    /// By a fault.
-    Broken(Disconnect),
-}
-
-/// What a connection was that has ended.
-struct Past {
-    /// How long it stood; `None` if it did not come about.
-    stood: Option<Duration>,
-    limits: Option<Limits>,
-    /// Whether the broker refused a publish on it.
-    refused: bool,
-}
-
-/// What the caller wants of a topic filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// Its messages, and this connection's broker has not been asked for them.
-    Wanted,
-    /// Its messages, and the broker was asked; whatever it said, it is not asked again on this connection.
-    Asked,
-    /// Its messages, and the broker will not refuse for ever what it refused.
-    Refused,
-    /// None of its messages, which the broker has not confirmed yet.
-    Unwanted,
-}
-
-/// Whom to tell that the client has stopped.
-type Done = Option<oneshot::Sender<bool>>;
-
-/// What is under way on one connection.
-struct Connection {
-    client: AsyncClient,
-    tap: Tap,
-    publishes: FuturesUnordered<Notice<(u64, Outcome)>>,
-    /// Identities and sizes of the publishes under way, in the order of their sending.
-    sent: VecDeque<(u64, usize)>,
-    subscriptions: FuturesUnordered<Notice<(Vec<String>, Answer)>>,
-    unsubscriptions: FuturesUnordered<Notice<Vec<String>>>,
-    /// When to ask again for what was refused.
-    ask_again: Option<Instant>,
-    /// Since the CONNACK; `None` before.
-    since: Option<Instant>,
-    limits: Option<Limits>,
-    /// How long the broker may owe an answer.
-    patience: Option<Duration>,
-    /// Whether the broker refused a publish.
-    refused: bool,
-    /// Whether the session turned out to be in the hands of another client: all that is left is to leave.
-    rival: bool,
-    /// Acknowledgements handed to the library and not yet written.
-    acks_under_way: usize,
-    /// A message for which there was no room among the events. Nothing more is read from the network before there is.
-    held: Option<Event>,
-    stop: Option<Stop>,
-}
-
-type Notice<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Outcome = Result<PublishResult, PublishNoticeError>;
-type Answer = Result<SubAck, SubscribeNoticeError>;
 
 pub(crate) struct Driver {
     options: Options,
@@ -134,7 +57,7 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     /// Places among the events that received messages do not take, so that the others always find theirs.
     kept_free: usize,
-    filters: HashMap<String, Wish>,
+    wishes: Wishes,
     connections: u64,
     rivals: Rivals,
     renewal: Renewal,
@@ -156,7 +79,7 @@ impl Driver {
             commands,
             events,
             kept_free,
-            filters: HashMap::new(),
+            wishes: Wishes::default(),
             connections: 0,
             rivals: Rivals::default(),
             renewal: Renewal::default(),
@@ -254,7 +177,7 @@ impl Driver {
                         self.want(filters);
                     }
                     Some(Command::Unsubscribe { filters }) => {
-                        self.unwant(filters);
+                        self.unwant(&filters);
                     }
                 },
             }
@@ -361,7 +284,7 @@ impl Driver {
                     self.on_subscribed(connection, filters, answer);
                 }
                 Some(filters) = connection.unsubscriptions.next(), if !connection.unsubscriptions.is_empty() => {
-                    self.on_unsubscribed(&filters);
+                    self.wishes.withdrawn(&filters);
                 }
                 () = self.shared.acks.ready(), if connection.since.is_some() => self.send_acks(connection),
                 command = self.commands.recv(), if connection.stop.is_none() => self.on_command(connection, command),
@@ -375,7 +298,8 @@ impl Driver {
                 polled = &mut poll => return Some(polled),
                 () = sleep_until(ask_again.unwrap_or_else(Instant::now)), if ask_again.is_some() => {
                     connection.ask_again = None;
-                    self.subscribe(connection, &[Wish::Refused]);
+                    let filters = self.wishes.ask_again();
+                    self.subscribe(connection, filters);
                 }
                 // The library has a time limit of its own for pings, but none where it stands in the middle of a write.
                 () = sleep_until(silent.map_or_else(Instant::now, |(until, _)| until)), if silent.is_some() => {
@@ -399,11 +323,12 @@ impl Driver {
             Some(Command::Subscribe { filters }) => {
                 self.want(filters);
                 if connection.since.is_some() {
-                    self.subscribe(connection, &[Wish::Wanted]);
+                    let filters = self.wishes.ask();
+                    self.subscribe(connection, filters);
                 }
             }
             Some(Command::Unsubscribe { filters }) => {
-                self.unwant(filters);
+                self.unwant(&filters);
                 if connection.since.is_some() {
                     self.unsubscribe(connection);
                 }
@@ -413,7 +338,7 @@ impl Driver {
         }
     }
 
-    fn begin_stop(&mut self, connection: &mut Connection, within: Duration, done: Option<oneshot::Sender<bool>>) {
+    fn begin_stop(&mut self, connection: &mut Connection, within: Duration, done: Done) {
         self.shared.open.store(false, Ordering::Release);
         // What was taken before the wish to stop belongs to what is waited for.
         while let Ok(command) = self.commands.try_recv() {
@@ -483,15 +408,12 @@ impl Driver {
                 Some(Stop { deadline: Instant::now() + CLOSING, done: None, said: false, complete: false });
             return None;
         }
-        // Also with a session: mosquitto 2.0 restores one from disk without its shared subscriptions, and says that it
-        // is there. Asking again for what stands costs a packet and changes nothing.
-        for wish in self.filters.values_mut().filter(|wish| **wish != Wish::Unwanted) {
-            *wish = Wish::Wanted;
-        }
+        self.wishes.begin();
         self.shared.open.store(true, Ordering::Release);
         self.emit(Event::Connected { session_present: connack.session_present, limits });
         self.unsubscribe(connection);
-        self.subscribe(connection, &[Wish::Wanted]);
+        let filters = self.wishes.ask();
+        self.subscribe(connection, filters);
         None
     }
 
@@ -602,47 +524,23 @@ impl Driver {
     /// Remembers the filters that are wanted from now on.
     fn want(&mut self, filters: Vec<String>) {
         for filter in filters {
-            if self.filters.get(&filter).is_some_and(|wish| *wish != Wish::Unwanted) {
-                continue;
-            }
-            if let Some(reason) = self.no_filter(&filter) {
+            if let Err(reason) = self.wishes.want(&filter) {
                 self.emit(Event::SubscriptionRefused { filter, code: None, reason });
-            } else {
-                self.filters.insert(filter, Wish::Wanted);
             }
         }
     }
 
     /// Remembers the filters that are not wanted any more.
-    fn unwant(&mut self, filters: Vec<String>) {
+    fn unwant(&mut self, filters: &[String]) {
         for filter in filters {
-            match self.no_filter(&filter) {
-                Some(fault) => debug!("not unsubscribed: {fault}"),
-                None => {
-                    self.filters.insert(filter, Wish::Unwanted);
-                }
+            if let Err(fault) = self.wishes.unwant(filter) {
+                debug!("not unsubscribed: {fault}");
             }
         }
     }
 
-    /// Why this can't be among the filters, if it can't.
-    fn no_filter(&self, filter: &str) -> Option<String> {
-        if ValidatedTopicFilter::new(filter).is_err() || filter.contains('\0') || filter.len() > LONGEST_FILTER {
-            Some(format!("{filter:?} is not a topic filter"))
-        } else if self.filters.len() >= MOST_FILTERS && !self.filters.contains_key(filter) {
-            Some(format!("a client may subscribe to at most {MOST_FILTERS} filters"))
-        } else {
-            None
-        }
-    }
-
-    /// Asks the broker for the filters with these wishes, but for those that it is known not to grant.
-    fn subscribe(&mut self, connection: &mut Connection, wishes: &[Wish]) {
-        let wanted = self.filters.iter().filter(|(_, wish)| wishes.contains(wish)).map(|(filter, _)| filter.clone());
-        let mut filters: Vec<String> = wanted.collect();
-        for filter in &filters {
-            self.filters.insert(filter.clone(), Wish::Asked);
-        }
+    /// Asks the broker for these filters, but for those that it is known not to grant.
+    fn subscribe(&self, connection: &mut Connection, mut filters: Vec<String>) {
         filters.retain(|filter| {
             let lacks = |code| {
                 let reason = reason::subscription_refusal(code);
@@ -676,11 +574,7 @@ impl Driver {
                 self.emit(Event::Subscribed { filter });
                 continue;
             };
-            // It may have been unsubscribed in the meantime.
-            if let Some(wish @ Wish::Asked) = self.filters.get_mut(&filter)
-                && reason::may_be_granted_later(code)
-            {
-                *wish = Wish::Refused;
+            if reason::may_be_granted_later(code) && self.wishes.refused(&filter) {
                 connection.ask_again.get_or_insert_with(|| Instant::now() + self.options.pauses.refused);
             }
             let reason = reason::subscription_refusal(code);
@@ -689,9 +583,8 @@ impl Driver {
     }
 
     /// Tells the broker which filters are not wanted.
-    fn unsubscribe(&mut self, connection: &mut Connection) {
-        let unwanted = self.filters.iter().filter(|(_, wish)| **wish == Wish::Unwanted);
-        let filters: Vec<String> = unwanted.map(|(filter, _)| filter.clone()).collect();
+    fn unsubscribe(&self, connection: &mut Connection) {
+        let filters = self.wishes.unwanted();
         if filters.is_empty() {
             return;
         }
@@ -701,100 +594,11 @@ impl Driver {
         }
     }
 
-    fn on_unsubscribed(&mut self, filters: &[String]) {
-        for filter in filters {
-            if self.filters.get(filter) == Some(&Wish::Unwanted) {
-                self.filters.remove(filter);
-            }
-        }
-    }
-
     fn emit(&self, event: Event) {
         match self.events.try_send(event) {
             // Nobody reads any more: the task is about to notice.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(event)) => error!(?event, "BUG: the MQTT events have outgrown their bound"),
         }
-    }
-}
-
-impl Connection {
-    fn new(client: AsyncClient, tap: Tap) -> Self {
-        Self {
-            client,
-            tap,
-            publishes: FuturesUnordered::new(),
-            sent: VecDeque::new(),
-            subscriptions: FuturesUnordered::new(),
-            unsubscriptions: FuturesUnordered::new(),
-            ask_again: None,
-            since: None,
-            limits: None,
-            patience: None,
-            refused: false,
-            rival: false,
-            acks_under_way: 0,
-            held: None,
-            stop: None,
-        }
-    }
-
-    fn answered(&mut self, id: u64) {
-        if let Some(index) = self.sent.iter().position(|(sent, _)| *sent == id) {
-            self.sent.remove(index);
-        }
-    }
-
-    /// The publish over which the broker ended the connection with this code, where it is one that ends connections over
-    /// a publish. Without this it would be lost, sent again, and end the next connection.
-    fn culprit(&self, code: u8) -> Option<(u64, u8)> {
-        let (id, _) = match code {
-            // Where one was too large, the largest was.
-            reason::PACKET_TOO_LARGE => self.sent.iter().max_by_key(|(_, size)| *size)?,
-            // The broker takes them in order, and has answered those before.
-            reason::TOPIC_NAME_INVALID | 0x99 | reason::RETAIN_NOT_SUPPORTED => self.sent.front()?,
-            _ => return None,
-        };
-        Some((*id, code))
-    }
-
-    /// Says goodbye as soon as nothing is under way any more.
-    fn stop_when_answered(&mut self) {
-        let answered = self.publishes.is_empty() && self.acks_under_way == 0;
-        if answered && self.stop.as_ref().is_some_and(|stop| !stop.said) {
-            self.say_disconnect(true);
-        }
-    }
-
-    fn say_disconnect(&mut self, complete: bool) {
-        let Some(stop) = &mut self.stop else { return };
-        stop.said = true;
-        stop.complete = complete;
-        stop.deadline = stop.deadline.max(Instant::now() + LAST_WORD);
-        if let Err(fault) = self.client.try_disconnect_now() {
-            error!(%fault, "BUG: the MQTT library did not take a disconnect");
-        }
-    }
-
-    fn stopped(&mut self, written: bool) -> End {
-        let stop = self.stop.take();
-        let complete = stop.as_ref().is_some_and(|stop| stop.complete) && written;
-        End::Stopped(stop.and_then(|stop| stop.done), complete)
-    }
-}
-
-async fn outcome(id: u64, notice: PublishNotice) -> (u64, Outcome) {
-    (id, notice.wait_async().await)
-}
-
-async fn subscribed(filters: Vec<String>, notice: SubscribeNotice) -> (Vec<String>, Answer) {
-    (filters, notice.wait_async().await)
-}
-
-/// `Ok` also where the broker says that it had no such subscription; a notice that falls belongs to the connection's end.
-async fn unsubscribed(filters: Vec<String>, notice: UnsubscribeNotice) -> Vec<String> {
-    match notice.wait_async().await {
-        Ok(_) => filters,
-        Err(_) => Vec::new(),
     }
 }

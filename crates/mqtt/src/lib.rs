@@ -29,6 +29,7 @@
 mod acks;
 mod backoff;
 mod client;
+mod connection;
 mod credentials;
 mod driver;
 mod event;
@@ -40,6 +41,7 @@ mod rival;
 mod session;
 mod socket;
 mod tls;
+mod wishes;
 
 pub use acks::AckToken;
 pub use backoff::Pauses;

@@ -64,6 +64,30 @@ impl Fleet {
         )
     }
 
+    /// Gives a user another password, with the broker and in the user's own file.
+    fn change_password(&self, user: &str, password: &str) {
+        // Renamed into place: a file must never be seen half written.
+        std::fs::write(self.path("new"), format!("{password}\n")).unwrap();
+        std::fs::rename(self.path("new"), self.path(user)).unwrap();
+        let changed = Command::new("mosquitto_passwd").args(["-b", &self.path("passwords"), user, password]).status();
+        assert!(changed.unwrap().success());
+    }
+
+    fn sqlite_exporter(&self) -> Program {
+        let exporter = self.start(
+            "utilizer-exporter-sqlite",
+            &format!(
+                "state_dir = \"{}\"\n{}member = \"s-1\"\n[sqlite]\npath = \"{}\"\n[rows]\nevery = \"0s\"\n[batch]\nmax_age = \"50ms\"\n\
+                 [serve]\nlisten = \"127.0.0.1:0\"\n",
+                self.path("state"),
+                self.mqtt("exporter-sqlite"),
+                self.path("metrics.db")
+            ),
+        );
+        exporter.ready();
+        exporter
+    }
+
     fn start(&self, program: &str, config: &str) -> Program {
         let file = tempfile::Builder::new().suffix(".toml").tempfile_in(&self.folder).unwrap();
         let (_, path) = file.keep().unwrap();
@@ -123,17 +147,7 @@ impl Fleet {
 #[test]
 fn under_the_printed_rules_everybody_does_their_work_and_no_more() {
     let fleet = Fleet::new();
-    let exporter = fleet.start(
-        "utilizer-exporter-sqlite",
-        &format!(
-            "state_dir = \"{}\"\n{}member = \"s-1\"\n[sqlite]\npath = \"{}\"\n[rows]\nevery = \"0s\"\n[batch]\nmax_age = \"50ms\"\n\
-             [serve]\nlisten = \"127.0.0.1:0\"\n",
-            fleet.path("state"),
-            fleet.mqtt("exporter-sqlite"),
-            fleet.path("metrics.db")
-        ),
-    );
-    exporter.ready();
+    let exporter = fleet.sqlite_exporter();
     let neighbour = fleet.listen("web-02");
     let manager = fleet.listen("grafana");
     let agent = fleet.agent("web-01", "web-01");
@@ -201,4 +215,23 @@ fn an_agent_under_another_hosts_name_is_told_so_and_writes_nothing() {
     fleet.publish(Some("web-02"), "telemetry/web-02/status", "the end").unwrap();
     manager.says("the end");
     assert!(!manager.log().contains("telemetry/web-01/"), "{}", manager.log());
+}
+
+#[test]
+fn changed_passwords_are_taken_up_without_a_restart() {
+    let fleet = Fleet::new();
+    let exporter = fleet.sqlite_exporter();
+    let agent = fleet.agent("web-01", "web-01");
+    agent.says("connected to the broker");
+    fleet.change_password("web-01", "another of the host");
+    fleet.change_password("exporter-sqlite", "another of the exporter");
+    // mosquitto closes the connections whose passwords do not hold any more.
+    fleet.broker.reload();
+    for program in [&agent, &exporter] {
+        program.says("the new password or certificates for the broker are taken up");
+        assert!(!program.log().contains("another of"), "{}", program.log());
+    }
+    let before = fleet.rows("SELECT count(*) FROM recap_system_metrics");
+    exporter.ready();
+    wait_for("rows come in again", || (fleet.rows("SELECT count(*) FROM recap_system_metrics") > before).then_some(()));
 }
