@@ -1,6 +1,6 @@
 //! What a group has of a host: the numbers that are in its store, and those that the host declared lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use wire::messages::Loss;
 use wire::{BootId, HostName, Kind, Ranges, Timestamp};
@@ -117,23 +117,18 @@ impl Ledger {
         of_host.map(|(key, (entry, _))| (key.clone(), entry.clone())).collect()
     }
 
-    /// Forgets entries that nothing has changed since `until` and whose run is in no spool any more: the host's status is
-    /// known and does not name it. Without a status of the host nothing can be said of its runs, so they stay. Gives the
-    /// keys.
-    pub fn forget<'a>(
-        &mut self,
-        until: Timestamp,
-        named: impl Fn(&HostName) -> Option<&'a BTreeSet<BootId>>,
-    ) -> Vec<Key> {
-        let mut gone = Vec::new();
+    /// Forgets entries that nothing has changed since `until` and of which `gone` says that their run is in no spool any
+    /// more ([`Receiver::gone`](crate::Receiver::gone)). Gives their keys.
+    pub fn forget(&mut self, until: Timestamp, gone: impl Fn(&HostName, &BootId) -> bool) -> Vec<Key> {
+        let mut forgotten = Vec::new();
         self.entries.retain(|key, (_, touched)| {
-            let keep = *touched >= until || named(&key.host).is_none_or(|named| named.contains(&key.boot));
-            if !keep {
-                gone.push(key.clone());
+            let forget = *touched < until && gone(&key.host, &key.boot);
+            if forget {
+                forgotten.push(key.clone());
             }
-            keep
+            !forget
         });
-        gone
+        forgotten
     }
 
     /// How many ranges it keeps: what its memory depends on.

@@ -58,7 +58,7 @@ pub(super) struct Groups {
 pub(super) struct Change {
     /// The groups, their members or kinds: what stands on disk.
     pub(super) kept: bool,
-    /// Some group takes fewer kinds than before.
+    /// Some group takes fewer kinds than before: from [`Groups::narrow`] on.
     pub(super) fewer: bool,
     /// Whether it looks online.
     pub(super) online: bool,
@@ -126,8 +126,15 @@ impl Groups {
         }
         group.look();
         change.fewer = before.iter().any(|kind| !group.kinds.contains(kind));
+        group.kinds = group.kinds.union(before);
         change.online = was_online != group.online;
         change
+    }
+
+    /// Groups take only what they announced. Not at once when they announce less than was thought: others that take it may
+    /// announce themselves in the same moment.
+    pub(super) fn narrow(&mut self) {
+        self.by_name.values_mut().for_each(Group::look);
     }
 
     /// A member confirmed something, so it is online. The group's id, and whether it did not look online before.

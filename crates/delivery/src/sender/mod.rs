@@ -209,9 +209,16 @@ pub struct Sender {
     /// What is on disk, and what should be.
     durable: u64,
     version: u64,
+    /// The version that says why fewer groups are waited for. What is freed waits for it to be on disk: after a crash the
+    /// agent would wait for a group whose records are gone.
+    fewer: u64,
     freed: Vec<(u64, TrackKey, Ranges)>,
     /// Groups that were retired, until that is on disk.
     retiring: Vec<(u64, GroupName)>,
+    /// A group takes fewer kinds than it was thought to. Another one that takes them may announce itself in a moment.
+    unsettled: bool,
+    /// The same, and when that is certain is known.
+    narrowing: bool,
     status_changed: bool,
     status_at: Option<Millis>,
 }
@@ -249,8 +256,11 @@ impl Sender {
             wake: Millis::default(),
             durable: 0,
             version: 0,
+            fewer: 0,
             freed: Vec::new(),
             retiring: Vec::new(),
+            unsettled: false,
+            narrowing: false,
             status_changed: true,
             status_at: None,
         }
@@ -290,6 +300,7 @@ impl Sender {
             self.status_changed |= self.status_at.is_none();
         }
         track.live.insert(seq);
+        track.hint = track.hint.min(seq);
         if self.link != Link::Down {
             self.live_from.entry(Reverse(kind)).or_insert(seq);
         }
@@ -371,7 +382,8 @@ impl Sender {
         self.live_from.clear();
         let pending: Vec<u64> = self.pending.keys().copied().collect();
         pending.into_iter().for_each(|id| self.lost(id, now));
-        self.stir();
+        // What was left of the live stream is backlog now.
+        self.rewind();
     }
 
     /// The broker took a publish. That is no delivery: it frees a record only if no group takes its kind.
@@ -410,7 +422,8 @@ impl Sender {
             self.changed();
         }
         if change.fewer {
-            self.free_everywhere();
+            self.unsettled = true;
+            self.stir();
         }
         if change.kept || change.online {
             self.rewind();
@@ -462,6 +475,7 @@ impl Sender {
             return;
         };
         self.changed();
+        self.fewer = self.version;
         self.retiring.push((self.version, group.clone()));
         self.tracks.values_mut().for_each(|track| track.forget(id));
         self.losses.forget(id);
@@ -473,6 +487,7 @@ impl Sender {
     // What the agent does.
 
     /// The record to publish now, if there is one. Ask again after each; then at [`Sender::wake_at`] and after each event.
+    /// Time frees records too: ask [`Sender::take_freed`] afterwards.
     pub fn next(&mut self, now: Millis) -> Option<Publish> {
         if self.link == Link::Down || (!self.stirred && now < self.wake) {
             return None;
@@ -656,8 +671,8 @@ impl Sender {
         }
         self.drop_records(key, &freed);
         match self.freed.last_mut() {
-            Some((version, of, seqs)) if *version == self.version && *of == key => seqs.add(&freed),
-            _ => self.freed.push((self.version, key, freed)),
+            Some((version, of, seqs)) if *version == self.fewer && *of == key => seqs.add(&freed),
+            _ => self.freed.push((self.fewer, key, freed)),
         }
     }
 
@@ -679,7 +694,20 @@ impl Sender {
 
     /// Frees what the broker took, where it is certain that no group takes it.
     fn free_acked(&mut self, now: Millis) {
+        if let Link::Subscribed(from) = self.link
+            && std::mem::take(&mut self.unsettled)
+        {
+            self.link = Link::Subscribed(from.max(now.plus(self.timing.settle)));
+            self.narrowing = true;
+        }
         let certain = matches!(self.link, Link::Subscribed(from) if from <= now);
+        if certain && std::mem::take(&mut self.narrowing) {
+            self.groups.narrow();
+            self.changed();
+            self.fewer = self.version;
+            self.free_everywhere();
+            self.rewind();
+        }
         if !certain || !self.published.values().any(|published| published.acked) {
             return;
         }
@@ -690,7 +718,10 @@ impl Sender {
                 acked.entry(*key).or_default().insert(*seq);
             }
         }
-        acked.into_iter().for_each(|(key, seqs)| self.free(key, seqs));
+        for (key, seqs) in acked {
+            self.drop_records(key, &seqs);
+            self.freed.push((0, key, seqs));
+        }
         self.forget_boots();
     }
 

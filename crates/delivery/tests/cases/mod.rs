@@ -1,0 +1,3 @@
+//! What is asked of the simulated fleet.
+
+mod fleet;
