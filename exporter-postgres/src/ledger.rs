@@ -40,11 +40,13 @@ const ENTRIES: &str = "SELECT host, boot, kind, committed::text, lost::text FROM
     WHERE host = ANY ($1::text[])";
 
 /// Bounded, and past rows that someone works with: it waits for nobody.
+/// A run is gone if a status of a later run does not name it: `delivery::ledger::gone`.
 const FORGET: &str = "DELETE FROM delivery_ledger WHERE (host, boot, kind) IN (
         SELECT l.host, l.boot, l.kind FROM delivery_ledger AS l
-        WHERE l.updated_at < $1 AND NOT EXISTS (
-            SELECT FROM unnest($2::text[], $3::text[]) AS n (host, boot) WHERE n.host = l.host AND n.boot = l.boot)
-        LIMIT 10000 FOR UPDATE SKIP LOCKED)";
+        JOIN (SELECT n.host, max(n.boot COLLATE \"C\") AS latest, array_agg(n.boot) AS boots
+              FROM unnest($2::text[], $3::text[]) AS n (host, boot) GROUP BY n.host) AS said ON said.host = l.host
+        WHERE l.updated_at < $1 AND l.boot COLLATE \"C\" < said.latest AND NOT l.boot = ANY (said.boots)
+        LIMIT 10000 FOR UPDATE OF l SKIP LOCKED)";
 
 /// The statements, prepared on one connection.
 #[derive(Debug)]

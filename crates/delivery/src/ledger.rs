@@ -1,6 +1,6 @@
 //! What a group has of a host: the numbers that are in its store, and those that the host declared lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::messages::Loss;
 use wire::{BootId, HostName, Kind, Ranges, Timestamp};
@@ -66,6 +66,13 @@ impl Entry {
     }
 }
 
+/// Whether a run has left the spool of its host, so that nothing of it will be sent again: a status of a later run is known
+/// and does not name it. Without a status nothing can be said, and an old status says nothing of a run that came after it.
+/// `named` are the runs that the status names, its own among them; ids of runs are ordered by time.
+pub fn gone(named: Option<&BTreeSet<BootId>>, boot: &BootId) -> bool {
+    named.is_some_and(|named| named.last().is_some_and(|latest| latest > boot) && !named.contains(boot))
+}
+
 /// A ledger that a member keeps beside its spool, for stores without transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -118,7 +125,7 @@ impl Ledger {
     }
 
     /// Forgets entries that nothing has changed since `until` and of which `gone` says that their run is in no spool any
-    /// more ([`Receiver::gone`](crate::Receiver::gone)). Gives their keys.
+    /// more ([`gone`]). Gives their keys.
     pub fn forget(&mut self, until: Timestamp, gone: impl Fn(&HostName, &BootId) -> bool) -> Vec<Key> {
         let mut forgotten = Vec::new();
         self.entries.retain(|key, (_, touched)| {
@@ -143,6 +150,16 @@ mod tests {
 
     fn pairs(ranges: &Ranges) -> Vec<(u64, u64)> {
         ranges.iter().collect()
+    }
+
+    #[test]
+    fn a_run_is_gone_when_a_later_one_says_so() {
+        let named = |boots: &[&str]| boots.iter().map(|boot| boot.parse().unwrap()).collect::<BTreeSet<BootId>>();
+        let boot = |boot: &str| boot.parse::<BootId>().unwrap();
+        assert!(!gone(None, &boot("b2")), "no status is no evidence");
+        assert!(!gone(Some(&named(&["b1"])), &boot("b2")), "an old status says nothing of a later run");
+        assert!(!gone(Some(&named(&["b2", "b3"])), &boot("b2")));
+        assert!(gone(Some(&named(&["b3"])), &boot("b2")));
     }
 
     #[test]

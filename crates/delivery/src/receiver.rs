@@ -12,7 +12,7 @@ use std::time::Duration;
 use wire::messages::{Confirmation, HostState, Loss, Status};
 use wire::{BootId, HostName, Kind, Ranges, SeqByBoot, VERSION};
 
-use crate::ledger::{Entry, Key, MOST_SEQ};
+use crate::ledger::{Entry, Key, MOST_SEQ, gone};
 use crate::{Identity, KindSet, Millis, Shard};
 
 /// A confirmation goes at once when so many records of a host have changed. Below the sender's window, so that a backlog
@@ -97,8 +97,8 @@ struct Host {
     since_whole: bool,
     /// When it stands in the schedule.
     due: Option<Millis>,
-    /// The run that wrote its last status, and the runs that this names.
-    said: Option<(BootId, BTreeSet<BootId>)>,
+    /// The runs that its status names; unknown before the first one.
+    named: Option<BTreeSet<BootId>>,
     /// Where the next whole confirmation begins with what did not fit into the last one.
     from: usize,
 }
@@ -186,8 +186,8 @@ impl Receiver {
         // A last will was written when the agent connected: what it says of the spool is old.
         if status.state == HostState::Online || status.stopped {
             let boots = status.lowest_unconfirmed.keys().chain(status.dropped.iter().map(|loss| &loss.boot));
-            let named = boots.chain([&status.boot]).take(MOST_BOOTS).cloned().collect();
-            self.host(&status.host).said = Some((status.boot.clone(), named));
+            let named = [&status.boot].into_iter().chain(boots).take(MOST_BOOTS).cloned().collect();
+            self.host(&status.host).named = Some(named);
         }
         let valid = |loss: &&Loss| loss.from > 0 && loss.from <= loss.to && loss.to <= MOST_SEQ;
         let ours = |loss: &&Loss| self.settings.kinds.contains(loss.kind);
@@ -205,12 +205,14 @@ impl Receiver {
         }
     }
 
-    /// Whether a run of a host has left its spool, so that nothing of it will be sent again: a status of a later run does
-    /// not name it. Without a status of the host nothing can be said, and an old status says nothing of a run that came
-    /// after it; ids of runs are ordered by time.
+    /// The runs that a host's status names, its own among them, if one is known.
+    pub fn named(&self, host: &HostName) -> Option<&BTreeSet<BootId>> {
+        self.hosts.get(host)?.named.as_ref()
+    }
+
+    /// Whether a run of a host has left its spool: see [`ledger::gone`](crate::ledger::gone).
     pub fn gone(&self, host: &HostName, boot: &BootId) -> bool {
-        let said = self.hosts.get(host).and_then(|host| host.said.as_ref());
-        said.is_some_and(|(by, named)| by > boot && !named.contains(boot))
+        gone(self.named(host), boot)
     }
 
     /// Hosts that are to be confirmed now, at most `most` of them, the longest due first.
@@ -256,7 +258,7 @@ impl Receiver {
         let mut told_all = false;
         if renew && complete {
             // Everything that is held: it renews the leases. And what the ledger has of runs that still matter.
-            let named = host.said.as_ref().map(|(_, named)| named);
+            let named = host.named.as_ref();
             let of_ledger = entries
                 .unwrap_or_default()
                 .iter()
@@ -298,7 +300,7 @@ impl Receiver {
             1 + ranges(&host.held)
                 + ranges(&host.held_news)
                 + ranges(&host.committed_news)
-                + host.said.as_ref().map_or(0, |(_, named)| named.len())
+                + host.named.as_ref().map_or(0, BTreeSet::len)
         };
         self.hosts.values().map(of).sum()
     }

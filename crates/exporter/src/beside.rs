@@ -192,7 +192,7 @@ impl Beside {
         for (host, boot) in named {
             boots.entry(host).or_default().insert(boot.clone());
         }
-        let gone = self.ledger.forget(since, |host| boots.get(host));
+        let gone = self.ledger.forget(since, |host, boot| delivery::ledger::gone(boots.get(host), boot));
         let count = gone.len() as u64;
         let gone: Vec<_> = gone.into_iter().map(|key| (key.host, key.boot, key.kind)).collect();
         for gone in gone.chunks(10_000) {

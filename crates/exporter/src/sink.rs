@@ -84,8 +84,9 @@ pub trait Sink: Send + 'static {
         ready(Ok(()))
     }
 
-    /// [`Ledger::InStore`]: removes the entries that no call touched since `untouched_since`, but those of the boots in
-    /// `named`, which a host still names in its status. Gives how many.
+    /// [`Ledger::InStore`]: removes the entries that no call touched since `untouched_since` and whose run is gone by
+    /// `delivery::ledger::gone`: `named` has the runs of each host whose status is known, and of other hosts nothing is
+    /// removed. Gives how many.
     fn forget(
         &mut self,
         untouched_since: Timestamp,
