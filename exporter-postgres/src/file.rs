@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once() {
         let text = "[postgres]\nurl = \"postgres://me:hush@h:port/d\"\npassword_file = \"/nonexistent\"\n\
-                    [mqtt]\nurl = \"http://x\"\nmember = \"a b\"\nshard = \"0/2\"\nreceive_maximum = 0\n\
+                    [mqtt]\nurl = \"http://x\"\nmember = \"a b\"\nshard = \"2/2\"\nreceive_maximum = 0\n\
                     [batch]\nmax_rows = 0\n[retention]\nmetrics = \"1h\"\n[serve]\nlisten = \"here\"\nallow = [\"friends\"]\n";
         let loaded: Loaded<Configuration> = load_text(None, text, "X", []).unwrap();
         let mut faults = loaded.value.common().settings("postgres", &loaded).unwrap_err();
