@@ -22,7 +22,7 @@ use crate::time::system_time;
 const CHUNK: i64 = 10_000;
 
 /// Statements for one table and call. What is left over waits for the next call.
-const CHUNKS: usize = 50;
+const CHUNKS: usize = 20;
 
 /// How long rows stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

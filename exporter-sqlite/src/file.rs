@@ -1,16 +1,17 @@
 //! The configuration file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use daemon::config::{Fault, Loaded};
+use daemon::config::{Fault, Loaded, duration};
 use exporter::cli::Exporter;
 use exporter::config::{
-    BatchSection, Common, ConfirmSection, DeadLettersSection, LogSection, MqttSection, RetentionSection, RowsSection,
-    ServeSection, SpoolSection, default_state_dir,
+    BatchSection, Common, ConfirmSection, DeadLettersSection, LogSection, MqttSection, RowsSection, ServeSection,
+    SpoolSection, default_state_dir,
 };
 use serde::Deserialize;
 
-use crate::{Sqlite, SqliteConfig};
+use crate::{Limits, Sqlite, SqliteConfig};
 
 /// Where its own pages are.
 const LISTEN: &str = "[::]:9463";
@@ -65,6 +66,28 @@ impl Default for SqliteSection {
     }
 }
 
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSection {
+    /// Metrics that arrived longer ago are deleted; those that are older when they arrive are marked.
+    #[serde(with = "duration")]
+    pub metrics: Duration,
+    /// Log lines that arrived longer ago are deleted.
+    #[serde(with = "duration")]
+    pub logs: Duration,
+    /// Alerts that arrived longer ago are deleted.
+    #[serde(with = "duration")]
+    pub alerts: Duration,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        let Limits { metrics, logs, alerts } = Limits::default();
+        Self { metrics, logs, alerts }
+    }
+}
+
 impl Exporter for Configuration {
     const PROGRAM: &'static str = "utilizer-exporter-sqlite";
     const NAME: &'static str = "sqlite";
@@ -87,11 +110,19 @@ impl Exporter for Configuration {
     }
 
     fn sink(loaded: &Loaded<Self>) -> Result<Sqlite, Vec<Fault>> {
-        let path = &loaded.value.sqlite.path;
+        let (path, retention) = (&loaded.value.sqlite.path, &loaded.value.retention);
+        let mut faults = Vec::new();
         if path.as_os_str().is_empty() {
-            return Err(vec![loaded.fault("sqlite.path", "it must name a file")]);
+            faults.push(loaded.fault("sqlite.path", "it must name a file"));
         }
-        Ok(Sqlite::new(SqliteConfig { path: path.clone() }))
+        for (key, limit) in [("retention.logs", retention.logs), ("retention.alerts", retention.alerts)] {
+            if limit < Duration::from_secs(86_400) {
+                faults.push(loaded.fault(key, "at least a day (1d) must be kept"));
+            }
+        }
+        let RetentionSection { metrics, logs, alerts } = *retention;
+        let config = SqliteConfig { path: path.clone(), retention: Limits { metrics, logs, alerts } };
+        if faults.is_empty() { Ok(Sqlite::new(config)) } else { Err(faults) }
     }
 }
 
@@ -132,6 +163,8 @@ mod tests {
             "batch.max_rows",
             "batch.max_age",
             "retention.metrics",
+            "retention.logs",
+            "retention.alerts",
             "dead_letters.max_bytes",
             "serve.listen",
             "serve.allow",

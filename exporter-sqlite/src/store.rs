@@ -4,16 +4,23 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow};
+use delivery::Identity;
+use delivery::ledger::MOST_SEQ;
+use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow, Rows};
 use exporter::sink::SinkError;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, Error, TransactionBehavior, params};
 use serde_json::{Map, Value};
-use wire::Timestamp;
+use wire::messages::Loss;
+use wire::{HostName, Timestamp};
 
 use crate::error::sink_error;
+use crate::ledger::Book;
 
 /// In order; version 1 is the first. A file that was released is never edited: a change is a new file.
-const MIGRATIONS: &[(&str, &str)] = &[("first_tables", include_str!("../migrations/0001_first_tables.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first_tables", include_str!("../migrations/0001_first_tables.sql")),
+    ("delivery_ledger", include_str!("../migrations/0002_delivery_ledger.sql")),
+];
 
 /// How long a call waits for another process that writes (the dashboard, a person with `sqlite3`).
 const BUSY: Duration = Duration::from_secs(5);
@@ -32,10 +39,9 @@ pub(crate) fn open(path: &Path) -> Result<(Connection, usize), SinkError> {
     connection.busy_timeout(BUSY).map_err(fail)?;
     refuse_foreign(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
-    // With a write-ahead log, NORMAL keeps the file sound and every commit through the death of this process. A power
-    // cut may take the commits since the last checkpoint; FULL would cost an fsync for each batch, which on the small
-    // disks of hosts that embed this is most of the work. The PostgreSQL exporter is for data that must not go then.
-    connection.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
+    // A commit is confirmed to the host, which deletes its copy: it must be on the disk. NORMAL would lose the commits
+    // since the last checkpoint in a power cut. It costs one fsync a batch, which is one a second at most.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     let applied = migrate(&mut connection, path)?;
     Ok((connection, applied))
 }
@@ -104,16 +110,58 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<usize, SinkError>
     }
 }
 
-/// Writes all tables' rows in one transaction.
-pub(crate) fn write(connection: &mut Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
+/// Whether a transaction is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Commit,
+    Rollback,
+}
+
+/// Writes the rows of records that are new and books all, in one transaction. Gives the places of those that are not.
+pub(crate) fn write(connection: &mut Connection, batch: &Batch, now: Timestamp, end: End) -> Result<Vec<usize>, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    metrics(&transaction, batch.metrics())?;
-    logs(&transaction, batch.logs())?;
-    alerts(&transaction, batch.alerts())?;
+    let (mut book, mut known) = (Book::default(), Vec::new());
+    for (place, record) in batch.records.iter().enumerate() {
+        if let Some(identity) = record.origin.identity()
+            && !book.commit(&transaction, &identity)?
+        {
+            known.push(place);
+            continue;
+        }
+        match &record.rows {
+            Rows::Metrics(rows) => metrics(&transaction, rows)?,
+            Rows::Logs(rows) => logs(&transaction, rows)?,
+            Rows::Alert(row) => alert(&transaction, row)?,
+        }
+    }
+    book.write(&transaction, now)?;
+    match end {
+        End::Commit => transaction.commit()?,
+        End::Rollback => transaction.rollback()?,
+    }
+    Ok(known)
+}
+
+/// Books records without rows, and losses.
+pub(crate) fn book(
+    connection: &mut Connection,
+    committed: &[Identity],
+    lost: &[(HostName, Loss)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut book = Book::default();
+    for identity in committed {
+        book.commit(&transaction, &Identity { seq: identity.seq.min(MOST_SEQ), ..identity.clone() })?;
+    }
+    for (host, loss) in lost {
+        book.lose(&transaction, host, loss)?;
+    }
+    book.write(&transaction, now)?;
     transaction.commit()
 }
 
-fn metrics<'a>(connection: &Connection, rows: impl Iterator<Item = &'a MetricRow>) -> Result<(), rusqlite::Error> {
+fn metrics(connection: &Connection, rows: &[MetricRow]) -> Result<(), Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO recap_system_metrics (job_id, stage, metric_name, metric_value, metadata, recorded_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -131,7 +179,7 @@ fn metrics<'a>(connection: &Connection, rows: impl Iterator<Item = &'a MetricRow
     Ok(())
 }
 
-fn logs<'a>(connection: &Connection, rows: impl Iterator<Item = &'a LogRow>) -> Result<(), rusqlite::Error> {
+fn logs(connection: &Connection, rows: &[LogRow]) -> Result<(), Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO logs (timestamp, level, level_original, service_name, message, latency_ms, host, logger,
                            environment, category, trace_id, request_id, fields, event_id)
@@ -159,14 +207,14 @@ fn logs<'a>(connection: &Connection, rows: impl Iterator<Item = &'a LogRow>) -> 
     Ok(())
 }
 
-fn alerts<'a>(connection: &Connection, rows: impl Iterator<Item = &'a AlertRow>) -> Result<(), rusqlite::Error> {
+fn alert(connection: &Connection, row: &AlertRow) -> Result<(), Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO alerts (time, host, alert_name, state, severity, labels, annotations, value, active_at,
                              resolved_at, fingerprint, event_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
-    for row in rows {
-        insert.execute(params![
+    insert
+        .execute(params![
             time(row.time),
             row.host,
             row.alert_name,
@@ -179,13 +227,12 @@ fn alerts<'a>(connection: &Connection, rows: impl Iterator<Item = &'a AlertRow>)
             row.resolved_at.map(time),
             row.fingerprint,
             row.event_id
-        ])?;
-    }
-    Ok(())
+        ])
+        .map(drop)
 }
 
 /// A last will knows neither interval nor inventory: what the birth said stays.
-pub(crate) fn upsert_hosts(connection: &mut Connection, hosts: &[HostRow]) -> Result<(), rusqlite::Error> {
+pub(crate) fn upsert_hosts(connection: &mut Connection, hosts: &[HostRow]) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut upsert = transaction.prepare_cached(
         "INSERT INTO hosts (host, state, version, boot, interval_seconds, inventory, seen_at)

@@ -135,7 +135,7 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
     settings.rules.every = Duration::ZERO;
     settings.rules.processes = true;
     let metrics = settings.metrics.clone();
-    let sink = Sqlite::new(SqliteConfig { path: database.clone() });
+    let sink = Sqlite::new(SqliteConfig::new(database.clone()));
 
     let begun = Instant::now();
     let mqtt_address = broker.local_addr();

@@ -3,6 +3,9 @@
 // A test that panics has said enough.
 #![allow(clippy::unwrap_used)]
 
+mod ledger;
+mod retention;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -26,7 +29,7 @@ impl Fixture {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("not/there/yet/utilizer.db");
-        let sink = Sqlite::new(SqliteConfig { path: path.clone() });
+        let sink = Sqlite::new(SqliteConfig::new(path.clone()));
         Self { path, sink, _folder: folder }
     }
 
@@ -87,18 +90,8 @@ fn metrics(rows: Vec<MetricRow>) -> Batch {
     Batch { records: vec![record(Kind::Metrics, Rows::Metrics(rows))], ..Batch::default() }
 }
 
-fn chain(error: &SinkError) -> String {
-    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    format!("{error}: {source}")
-}
-
-#[tokio::test]
-async fn rows_of_every_kind_arrive_as_they_were_sent() {
-    let mut f = Fixture::open().await;
-    let time: Timestamp = "2026-11-21T22:30:10.123Z".parse().unwrap();
-    let mut gauge = row("cpu_percent", time);
-    gauge.metadata = Some(JsonObject::from(&object(json!({"host": "web-01", "quote": "\" ü 🦀"}))));
-    let log = LogRow {
+fn log(time: Timestamp) -> LogRow {
+    LogRow {
         timestamp: time,
         level: "FATAL",
         level_original: "CRITICAL".to_owned(),
@@ -113,8 +106,11 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
         request_id: String::new(),
         fields: vec![("user".to_owned(), "me".to_owned())],
         event_id: "b-1-0".to_owned(),
-    };
-    let alert = AlertRow {
+    }
+}
+
+fn alert(time: Timestamp) -> AlertRow {
+    AlertRow {
         time,
         host: "web-01".to_owned(),
         alert_name: "DiskFull".to_owned(),
@@ -127,7 +123,21 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
         resolved_at: None,
         fingerprint: "ff".to_owned(),
         event_id: "b-1-0".to_owned(),
-    };
+    }
+}
+
+fn chain(error: &SinkError) -> String {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    format!("{error}: {source}")
+}
+
+#[tokio::test]
+async fn rows_of_every_kind_arrive_as_they_were_sent() {
+    let mut f = Fixture::open().await;
+    let time: Timestamp = "2026-11-21T22:30:10.123Z".parse().unwrap();
+    let mut gauge = row("cpu_percent", time);
+    gauge.metadata = Some(JsonObject::from(&object(json!({"host": "web-01", "quote": "\" ü 🦀"}))));
+    let (log, alert) = (log(time), alert(time));
     let batch = Batch {
         records: vec![
             record(Kind::Metrics, Rows::Metrics(vec![gauge])),
@@ -151,10 +161,10 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn migrating_again_changes_nothing_and_what_was_written_stays() {
     let mut f = Fixture::new();
-    assert_eq!(f.sink.migrate().await.unwrap(), 1);
+    assert_eq!(f.sink.migrate().await.unwrap(), 2);
     f.sink.write(&metrics(vec![row("one", now())])).await.unwrap();
     assert_eq!(f.sink.migrate().await.unwrap(), 0);
-    let mut again = Sqlite::new(SqliteConfig { path: f.path.clone() });
+    let mut again = Sqlite::new(SqliteConfig::new(f.path.clone()));
     again.open().await.unwrap();
     again.write(&metrics(vec![row("two", now())])).await.unwrap();
     assert_eq!(f.query("SELECT count(*) FROM recap_system_metrics"), ["2"]);
@@ -250,14 +260,14 @@ async fn files_that_are_not_ours_are_left_alone() {
         "a letter to my aunt, which is longer than any header of a file of SQLite might ever be, I hope so",
     )
     .unwrap();
-    let error = Sqlite::new(SqliteConfig { path: f.path.clone() }).open().await.unwrap_err();
+    let error = Sqlite::new(SqliteConfig::new(f.path.clone())).open().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }), "{}", chain(&error));
     assert!(chain(&error).contains("move it away") && chain(&error).contains("utilizer.db"), "{}", chain(&error));
 
     fs::remove_file(&f.path).unwrap();
     f.execute("CREATE TABLE bookmarks (url TEXT)");
     let before = fs::read(&f.path).unwrap();
-    let error = Sqlite::new(SqliteConfig { path: f.path.clone() }).open().await.unwrap_err();
+    let error = Sqlite::new(SqliteConfig::new(f.path.clone())).open().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }), "{}", chain(&error));
     assert!(chain(&error).contains("another program's tables"), "{}", chain(&error));
     assert_eq!(fs::read(&f.path).unwrap(), before);
@@ -266,15 +276,15 @@ async fn files_that_are_not_ours_are_left_alone() {
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let f = Fixture::open().await;
-    f.execute("INSERT INTO utilizer_schema_migrations (version, name) VALUES (2, 'from_the_future')");
-    let error = Sqlite::new(SqliteConfig { path: f.path.clone() }).open().await.unwrap_err();
+    f.execute("INSERT INTO utilizer_schema_migrations (version, name) VALUES (1000, 'from_the_future')");
+    let error = Sqlite::new(SqliteConfig::new(f.path.clone())).open().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }), "{}", chain(&error));
     assert!(chain(&error).contains("install the newer one"), "{}", chain(&error));
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_fatal_and_named() {
-    let mut sink = Sqlite::new(SqliteConfig { path: "/dev/null/utilizer.db".into() });
+    let mut sink = Sqlite::new(SqliteConfig::new("/dev/null/utilizer.db"));
     let error = sink.open().await.unwrap_err();
     assert!(matches!(error, SinkError::Fatal { .. }), "{}", chain(&error));
     assert!(chain(&error).contains("/dev/null"), "{}", chain(&error));
