@@ -567,7 +567,7 @@ fn the_program_writes_what_the_broker_has_and_stops_on_term() {
         "host:web-01|cpu|cpu_percent|12.5|web-01"
     );
     assert_eq!(program.stop(), Some(0));
-    let letters = std::fs::read_to_string(state.path().join("dead-letters.ndjson")).unwrap();
+    let letters = std::fs::read_to_string(state.path().join("postgres/dead-letters.ndjson")).unwrap();
     assert!(letters.contains("metric_value is NaN"), "{letters}");
 }
 
