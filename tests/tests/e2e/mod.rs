@@ -11,5 +11,6 @@ mod hosts;
 mod oracle;
 mod pushes;
 mod refusals;
+mod simulation;
 mod site;
 mod sql;

@@ -149,6 +149,14 @@ impl Site {
         program
     }
 
+    /// The switches by which a command of `utilizer` reaches the broker.
+    pub(crate) fn as_tester(&self) -> Vec<String> {
+        let (user, _) = USERS[2];
+        ["--mqtt", &self.broker.url(), "--username", user, "--password-file", &self.path(user)]
+            .map(str::to_owned)
+            .into()
+    }
+
     /// Publishes with a client that knows nothing of us.
     pub(crate) fn publish(&self, topic: &str, payload: &str) {
         self.broker.publish(topic, payload, &["-u", USERS[2].0, "-P", USERS[2].1]);

@@ -269,7 +269,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "\nverified {}:", self.store)?;
         for count in &self.kinds {
             let Count { kind, records, with_rows, rows, lost, double, wrong, declared } = count;
-            write!(f, "  {kind:<9} {records} records")?;
+            write!(f, "  {:<9} {records} records", kind.as_str())?;
             if with_rows != records {
                 write!(f, " ({with_rows} of them make rows)")?;
             }
