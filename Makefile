@@ -20,7 +20,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench bench-build bench-relp drill check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test bench bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,11 @@ drill: deps ## Kill, stop, cut, fill and slow everything at random for SECONDS b
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release
+
+# What became often used without being named costs memory only: worth it after larger changes, and when `bench` shows it.
+order-code: ## Find the functions that run all the time, for the linker (agent/often.ld); Linux on x86-64.
+	CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --package utilizer-agent
+	tools/order-code.py
 
 fuzz: ## Fuzz what reads bytes from outside, each target for FUZZ_SECONDS (60); finds lie in target/fuzz/finds.
 	@tools/fuzz.sh $(TARGETS)

@@ -33,7 +33,9 @@ impl Pattern {
 
     /// Whether it is given and matches.
     pub fn matches(&self, name: &str) -> bool {
-        self.regex.as_ref().is_some_and(|regex| regex.is_match(name))
+        // A copy shares the expression, but not the scratch space of a match, which one keeps for good: tens of kilobytes
+        // for what is asked at the start, and then once for each new device.
+        self.regex.clone().is_some_and(|regex| regex.is_match(name))
     }
 
     /// The expression, where one is given.

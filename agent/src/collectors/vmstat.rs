@@ -8,7 +8,7 @@ use crate::collectors::cache::Cache;
 use crate::collectors::names;
 use crate::collectors::{CollectError, Collector, Outcome};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines};
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, shows};
 use crate::snapshot::{Families, MetricType};
 
 /// `[collectors.vmstat]`
@@ -55,7 +55,7 @@ impl Field {
             return Self::Garbage;
         }
         // As for node_exporter, an empty pattern shows every field.
-        if !settings.fields.regex().is_none_or(|pattern| pattern.is_match(name)) {
+        if !shows(&settings.fields, &Pattern::default(), name) {
             return Self::Hidden;
         }
         let help = format!("/proc/vmstat information field {name}.");
