@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use utilizer_agent::collectors::{self, CATALOGUE, Collector, CollectorSettings, Pass, Registry};
+use utilizer_agent::exposition::{self, Choice, Format, Order};
 use utilizer_agent::gauges::{self, Earlier};
 use utilizer_agent::host::HostRoot;
 use utilizer_agent::processes::SharedTable;
-use utilizer_agent::{exposition, snapshot::Families};
+use utilizer_agent::snapshot::Families;
 
 /// The system's allocator, counting what is asked of it by all threads.
 struct Counting;
@@ -67,7 +68,8 @@ fn main() -> io::Result<()> {
     let table = SharedTable::new(&host, &settings.processes);
     let mut registry = Registry::new(collectors::all_over(&host, &settings, &table));
     let (mut now, mut before, mut scraped) = (Families::default(), Families::default(), Families::default());
-    let mut text = Vec::new();
+    let (mut text, mut order) = (Vec::new(), Order::default());
+    let mut derived = Families::default();
     let mut spent = [Spent::default(); PARTS.len()];
     let mut cpu_before = 0;
     let mut last = Instant::now();
@@ -91,10 +93,10 @@ fn main() -> io::Result<()> {
         part.next();
         let gauges = gauges::gauges(&now, Some(Earlier { families: &before, elapsed: at - last }));
         part.next();
-        let mut derived = Families::default();
+        derived.clear();
         gauges::expose(&gauges, &mut derived);
         gauges::expose_processes(&top, &mut derived);
-        exposition::encode(&[&scraped, &derived], &mut text);
+        exposition::encode_again(Format::Classic, Choice::All, &[&scraped, &derived], &mut order, &mut text);
         part.next();
         last = at;
     }

@@ -3,6 +3,7 @@
 //! Families come out sorted by name, as node_exporter's do, and those of the same name become one: a scraper wants
 //! each name once, whatever collectors it came from. Both formats say the same series with the same values.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::Write as _;
 
@@ -80,10 +81,39 @@ pub fn encode(parts: &[&Families], out: &mut Vec<u8>) {
 
 /// As [`encode`], in another format, or not all.
 pub fn encode_as(format: Format, choice: Choice<'_>, parts: &[&Families], out: &mut Vec<u8>) {
+    encode_again(format, choice, parts, &mut Order::default(), out);
+}
+
+/// The order of the families that were written last. What is written next mostly has the same ones: comparing each name
+/// with the next is enough to see it.
+#[derive(Debug, Default)]
+pub struct Order(Vec<usize>);
+
+impl Order {
+    /// Sorted by name; families of one name stay in their order.
+    fn sorted<'a>(&mut self, all: &[Family<'a>]) -> Vec<Family<'a>> {
+        let name = |at: usize| &*all[at].head.name;
+        let holds = self.0.len() == all.len()
+            && self.0.windows(2).all(|pair| match name(pair[0]).cmp(name(pair[1])) {
+                Ordering::Less => true,
+                Ordering::Equal => pair[0] < pair[1],
+                Ordering::Greater => false,
+            });
+        if !holds {
+            self.0.clear();
+            self.0.extend(0..all.len());
+            self.0.sort_by(|a, b| name(*a).cmp(name(*b)));
+        }
+        self.0.iter().map(|at| all[*at]).collect()
+    }
+}
+
+/// As [`encode_as`], for one who writes much the same again and again.
+pub fn encode_again(format: Format, choice: Choice<'_>, parts: &[&Families], order: &mut Order, out: &mut Vec<u8>) {
     out.clear();
-    let mut families: Vec<Family<'_>> =
+    let all: Vec<Family<'_>> =
         parts.iter().flat_map(|part| part.iter()).filter(|family| choice.has_family(family)).collect();
-    families.sort_by(|a, b| a.head.name.cmp(&b.head.name));
+    let families = order.sorted(&all);
     for group in families.chunk_by(|a, b| a.head.name == b.head.name) {
         let head = group[0].head;
         let (name, kind) = match format {
@@ -223,6 +253,9 @@ fn canonical(bound: f64, out: &mut Vec<u8>) {
 /// Backslashes and newlines are escaped everywhere, quotes in label values, and in OpenMetrics' help.
 fn escape(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
+    if !may_need_escapes(rest) {
+        return out.extend_from_slice(rest);
+    }
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"')) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {
@@ -233,6 +266,22 @@ fn escape(text: &str, quotes: bool, out: &mut Vec<u8>) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Nearly nothing does. Eight bytes at a time: whether one is 0 shows in the highest bits of a difference.
+fn may_need_escapes(text: &[u8]) -> bool {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = LOW << 7;
+    let (words, rest) = text.as_chunks::<8>();
+    let has = |word: u64, byte: u8| {
+        let other = word ^ (LOW * u64::from(byte));
+        other.wrapping_sub(LOW) & !other & HIGH
+    };
+    let in_words = words.iter().fold(0, |found, word| {
+        let word = u64::from_ne_bytes(*word);
+        found | has(word, b'\\') | has(word, b'\n') | has(word, b'"')
+    });
+    in_words != 0 || rest.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'"'))
 }
 
 /// Integers up to here are written as such; a float holds them exactly.
@@ -257,6 +306,16 @@ fn number(value: f64, out: &mut Vec<u8>) {
             tenths if tenths % 10 == 0 => digits(tenths / 10, 1, out),
             rest => digits(rest, 2, out),
         }
+    } else if let Some(nanos) = nanos(value) {
+        // What a clock measured.
+        digits(nanos / NANOS, 1, out);
+        out.push(b'.');
+        let (mut fraction, mut places) = (nanos % NANOS, 9);
+        while fraction % 10 == 0 && places > 1 {
+            fraction /= 10;
+            places -= 1;
+        }
+        digits(fraction, places, out);
     } else {
         let written = match value.abs() {
             // Without an exponent these would be long rows of zeros.
@@ -267,10 +326,21 @@ fn number(value: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// Floats tell apart all numbers of so many digits: what was rounded to them and is the same is the shortest text.
+const MAX_DISTINCT: f64 = 1e15;
+
 /// A positive number as hundredths, if that is exactly what it is.
 fn hundredths(value: f64) -> Option<u64> {
     let hundredths = (value * 100.0).round();
-    (value > 0.0 && hundredths <= MAX_EXACT && hundredths / 100.0 == value).then_some(hundredths as u64)
+    (value > 0.0 && hundredths < MAX_DISTINCT && hundredths / 100.0 == value).then_some(hundredths as u64)
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+/// A positive number as billionths, if that is exactly what it is. The smallest are written with an exponent.
+fn nanos(value: f64) -> Option<u64> {
+    let nanos = (value * NANOS as f64).round();
+    (value >= 1e-5 && nanos < MAX_DISTINCT && nanos / NANOS as f64 == value).then_some(nanos as u64)
 }
 
 /// At least `least` decimal digits.
@@ -287,6 +357,8 @@ fn digits(mut number: u64, least: usize, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::snapshot::Labels;
 
@@ -481,6 +553,68 @@ mod tests {
         assert_eq!(text.matches("# TYPE h histogram").count(), 1);
         let classic = encoded(&[&all]);
         assert!(classic.contains("le=\"2500000\"}"), "{classic}");
+    }
+
+    #[test]
+    fn numbers_are_the_shortest_that_read_back() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let mut out = Vec::new();
+        for round in 0..40_000 {
+            let bits = next();
+            let value = match round % 4 {
+                0 => Duration::from_nanos(bits >> (bits % 64)).as_secs_f64(),
+                1 => (bits >> (bits % 64)) as f64 / 100.0,
+                2 => (bits >> 11) as f64 / 1e15,
+                _ => f64::from_bits(bits),
+            };
+            out.clear();
+            number(value, &mut out);
+            let text = str::from_utf8(&out).unwrap();
+            if value.is_finite() {
+                assert_eq!(text.parse(), Ok(value), "{value:?} as {text}");
+                let digits = |text: &str| text.split('e').next().unwrap().trim_matches(['0', '.', '-']).len();
+                assert!(digits(text) <= digits(&format!("{value:e}")) || value.trunc() == value, "{value:?} as {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_that_does_not_hold_is_made_anew() {
+        let of = |names: &[&'static str]| {
+            let mut all = Families::default();
+            for name in names {
+                all.gauge(*name, "H.");
+                all.value(1.0);
+            }
+            all
+        };
+        let mut order = Order::default();
+        let (mut again, mut text) = (Vec::new(), Vec::new());
+        for names in [&["c", "a", "b"][..], &["c", "a", "b"], &["a", "c", "b"], &["b", "a"], &["a", "a", "a"], &[]] {
+            let parts = [&of(names), &of(&["b"])];
+            encode_again(Format::Classic, Choice::All, &parts, &mut order, &mut again);
+            encode(&parts, &mut text);
+            assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&text), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_found_wherever_they_stand() {
+        for at in 0..20 {
+            for (byte, needed) in
+                [(b'\\', true), (b'\n', true), (b'"', true), (b'x', false), (b'!', false), (0xdc, false)]
+            {
+                let mut text = [0x80 + at as u8; 20];
+                text[at] = byte;
+                assert_eq!(may_need_escapes(&text), needed, "{byte} at {at}");
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use wire::{Kind, Timestamp};
 
 use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
-use crate::exposition::{self, Choice, Format};
+use crate::exposition::{self, Choice, Format, Order};
 use crate::gauges;
 use crate::outbox::{MAX_BYTES, PutError};
 use crate::own_process::OwnProcess;
@@ -57,6 +57,9 @@ const ANSWERS: [(StatusCode, &str); 3] =
 /// What scrapes share: buffers, and counters about them.
 struct Scrapes {
     own: OwnProcess,
+    /// What is told besides the snapshot.
+    derived: Families,
+    order: Order,
     text: Vec<u8>,
     gzip: Gzip,
     answers: [u64; ANSWERS.len()],
@@ -134,7 +137,14 @@ impl Server {
     /// Over the parts of a running agent.
     pub fn new(sampler: Handle, config: watch::Receiver<Arc<Config>>, publishing: Option<Publishing>) -> Self {
         let own = OwnProcess::new(&config.borrow().root);
-        let scrapes = Scrapes { own, text: Vec::new(), gzip: Gzip::default(), answers: [0; ANSWERS.len()] };
+        let scrapes = Scrapes {
+            own,
+            derived: Families::default(),
+            order: Order::default(),
+            text: Vec::new(),
+            gzip: Gzip::default(),
+            answers: [0; ANSWERS.len()],
+        };
         Self {
             sampler,
             config,
@@ -163,7 +173,7 @@ impl Server {
                 return text(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             }
         };
-        let mut derived = Families::default();
+        let mut derived = std::mem::take(&mut scrapes.derived);
         if let Some(reading) = self.sampler.latest() {
             gauges::expose(&reading.gauges, &mut derived);
             derived.section(Section::Of(collectors::PROCESSES));
@@ -176,7 +186,10 @@ impl Server {
         let wish = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let format = Format::negotiated(wish(header::ACCEPT));
         let choice = chosen.as_deref().map_or(Choice::All, Choice::Only);
-        exposition::encode_as(format, choice, &[&snapshot.families, &derived], &mut scrapes.text);
+        let parts = [&snapshot.families, &derived];
+        exposition::encode_again(format, choice, &parts, &mut scrapes.order, &mut scrapes.text);
+        derived.clear();
+        scrapes.derived = derived;
         let gzip = accepts_gzip(wish(header::ACCEPT_ENCODING)).then(|| scrapes.gzip.compress(&scrapes.text)).flatten();
         let mut response = match gzip {
             Some(body) => gzipped(content(StatusCode::OK, format.content_type(), body)),

@@ -201,19 +201,26 @@ impl Families {
     pub fn iter(&self) -> impl Iterator<Item = Family<'_>> {
         let mut sections = self.sections.iter().peekable();
         let mut section = Section::default();
-        self.heads.iter().enumerate().filter_map(move |(i, (head, start))| {
+        self.heads.iter().enumerate().filter_map(move |(i, (head, _))| {
             while let Some((begun, _)) = sections.next_if(|(_, first)| *first <= i) {
                 section = *begun;
             }
-            let end = self.heads.get(i + 1).map_or(self.samples.len(), |(_, next)| *next);
-            let samples = &self.samples[*start..end];
+            let samples = self.of_head(i);
             (!samples.is_empty()).then_some(Family { section, head, samples })
         })
     }
 
+    /// The samples of the head of this number.
+    fn of_head(&self, index: usize) -> &[Sample] {
+        let start = self.heads.get(index).map_or(self.samples.len(), |(_, start)| *start);
+        let end = self.heads.get(index + 1).map_or(self.samples.len(), |(_, next)| *next);
+        &self.samples[start..end]
+    }
+
     /// The samples of the family of that name; empty where there is none.
     pub fn samples(&self, name: &str) -> &[Sample] {
-        self.iter().find(|f| f.head.name == name).map_or(&[], |f| f.samples)
+        let named = self.heads.iter().enumerate().filter(|(_, (head, _))| head.name == name);
+        named.map(|(index, _)| self.of_head(index)).find(|samples| !samples.is_empty()).unwrap_or_default()
     }
 
     /// The value of a family's only sample.
