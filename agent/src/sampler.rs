@@ -39,6 +39,9 @@ const STARTED_AFTER: u64 = 3;
 #[cfg(target_os = "linux")]
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 
+/// A machine that is too slow for its interval misses some all the time.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 /// A reading is old when so many intervals have gone by, and the grace on top.
 const OLD_INTERVALS: u32 = 3;
 
@@ -95,13 +98,21 @@ pub struct Sampler {
     processes: SharedTable,
     previous: Option<Arc<Reading>>,
     cost: Cost,
+    /// When missed intervals were last told in the log.
+    warned: Option<Instant>,
 }
 
 impl Sampler {
     /// Over this host, with these collectors. Reads nothing yet.
     pub fn new(root: &HostRoot, settings: &CollectorSettings) -> Self {
         let processes = SharedTable::new(root, &settings.processes);
-        Self { registry: registry(root, settings, &processes), processes, previous: None, cost: Cost::default() }
+        Self {
+            registry: registry(root, settings, &processes),
+            processes,
+            previous: None,
+            cost: Cost::default(),
+            warned: None,
+        }
     }
 
     /// Waits until slow sources have answers, at the latest so long: for a single pass.
@@ -143,6 +154,15 @@ impl Sampler {
         self.previous
             .as_ref()
             .map_or_else(Families::default, |previous| Families::sized_as(&previous.snapshot.families))
+    }
+
+    /// Takes note of intervals without a pass.
+    fn miss(&mut self, missed: u64) {
+        if missed > 0 && self.warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            warn!("{missed} intervals were missed: the last pass took too long, or the machine slept");
+        }
+        self.cost.missed += missed;
     }
 
     /// Goes on with other settings.
@@ -297,10 +317,7 @@ fn run(
                 let now = clock();
                 let Tick { pass, missed } = tick(now, due, interval);
                 if pass {
-                    if missed > 0 {
-                        warn!("{missed} intervals were missed: the last pass took too long, or the machine slept");
-                    }
-                    sampler.cost.missed += missed;
+                    sampler.miss(missed);
                     sampler.cost.last_delay = now.saturating_sub(due);
                     let reading = sampler.interval(interval);
                     fresh = (reading.at, reading.snapshot.clone());
@@ -313,7 +330,12 @@ fn run(
                         given_back = Some(Instant::now());
                     }
                 }
-                due = next_after(clock().max(if pass { due } else { Duration::ZERO }), interval);
+                let next = next_after(clock().max(if pass { due } else { Duration::ZERO }), interval);
+                if pass {
+                    // Those that went by during the pass.
+                    sampler.miss(intervals(next.saturating_sub(next_after(now, interval)), interval));
+                }
+                due = next;
             }
         }
     }
@@ -331,10 +353,13 @@ struct Tick {
 fn tick(now: Duration, due: Duration, interval: Duration) -> Tick {
     match now.checked_sub(due) {
         None => Tick { pass: false, missed: 0 },
-        Some(late) => {
-            Tick { pass: true, missed: u64::try_from(late.as_nanos() / interval.as_nanos()).unwrap_or(u64::MAX) }
-        }
+        Some(late) => Tick { pass: true, missed: intervals(late, interval) },
     }
+}
+
+/// How often the interval goes into this time.
+fn intervals(time: Duration, interval: Duration) -> u64 {
+    u64::try_from(time.as_nanos() / interval.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The first whole multiple of the interval after `now`.
@@ -397,10 +422,6 @@ mod tests {
             assert!(reading.cost.missed >= missed.saturating_sub(1), "{} at {now_ahead}", reading.cost.missed);
             assert!(reading.cost.missed < missed + 100, "{} at {now_ahead}", reading.cost.missed);
             assert!(handle.scrape().await.is_ok());
-            // A jump within a pass is none: once the thread answers, it has done with this one.
-            let (reply, answer) = oneshot::channel();
-            handle.requests.send(Request::Scrape(reply)).unwrap();
-            assert!(answer.await.is_ok());
             passes = readings.borrow().as_ref().map_or(0, |r| r.cost.passes);
         }
     }
