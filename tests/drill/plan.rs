@@ -194,6 +194,7 @@ mod tests {
     fn the_seed_decides_the_plan_and_a_target_has_one_fault_at_a_time() {
         let possible = Possible {
             agents: 3,
+            sim: true,
             namespaces: true,
             every: Duration::from_secs(1),
             retry_after: Duration::from_secs(3),
