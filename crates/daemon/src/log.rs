@@ -1,6 +1,5 @@
 //! The daemons' own log, on stderr.
 
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -44,13 +43,11 @@ impl Level {
 
 /// Starts logging for the process. Libraries stay at `warn` unless the level is `trace`.
 ///
-/// Lines carry no time when journald takes them (`JOURNAL_STREAM` is set): it stamps them itself.
+/// Lines carry no time when journald takes them (`JOURNAL_STREAM` is set): it stamps them itself. They have no colours, also on
+/// a terminal: the library panics when asked for them without a feature that costs a dependency.
 pub fn init(level: Level) {
     set(level);
-    let stderr = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     let layer =
         if std::env::var_os("JOURNAL_STREAM").is_some() { stderr.without_time().boxed() } else { stderr.boxed() };
     // A second call (two programs in one process) keeps the first subscriber.

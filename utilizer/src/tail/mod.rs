@@ -8,11 +8,13 @@ mod text;
 
 use std::future::ready;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use daemon::signals::{Signal, Signals};
 use mqtt::{Event, Message};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::time::interval;
 use wire::Timestamp;
 use wire::messages::Level;
 
@@ -66,6 +68,9 @@ enum Format {
 /// More than the defaults, so that a burst does not wait for a terminal.
 const ROOM: u16 = 4096;
 
+/// How often it is looked whether somebody still reads.
+const LOOK: Duration = Duration::from_secs(1);
+
 fn level(word: &str) -> Result<Level, String> {
     Level::from_word(word).ok_or_else(|| "choose from debug, info, warn, error, fatal".to_owned())
 }
@@ -100,6 +105,7 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
         return Err(CommandError::Failed("BUG: the MQTT client stopped by itself".to_owned()));
     }
     let mut unwritten = false;
+    let mut look = interval(LOOK);
     let result = loop {
         tokio::select! {
             biased;
@@ -122,11 +128,20 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
                 }
                 unwritten = false;
             }
+            _ = look.tick() => if nobody_reads() { break Err(CommandError::Closed) },
         }
     };
     leave(&client, &mut events).await;
     result?;
     output.to.flush().map_err(|error| CommandError::output(&error))
+}
+
+/// Whether the pipe behind stdout has lost its reader, which a write would tell only when there is something to write.
+fn nobody_reads() -> bool {
+    let stdout = std::io::stdout();
+    let mut look = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut look, Some(&now)).is_ok() && look.iter().any(|look| look.revents().contains(PollFlags::ERR))
 }
 
 async fn stopped(signals: &mut Signals) {

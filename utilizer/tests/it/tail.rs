@@ -193,24 +193,42 @@ fn hosts_that_are_offline_are_shown() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly() {
+fn a_reader_that_leaves_ends_it_quietly_whether_something_comes_or_not() {
     let broker = Mosquitto::start("");
-    let mut child = Command::new(UTILIZER)
-        .args(["tail", "--mqtt", &broker.url()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut seq = 0;
-    let status = wait_for("tail ends", || {
-        seq += 1;
-        log(&broker, "web-01", seq, "INFO", "s", "m");
-        child.try_wait().unwrap()
-    });
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+    for something_comes in [true, false] {
+        let mut child = Command::new(UTILIZER)
+            .args(["tail", "--mqtt", &broker.url()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut seq = 0;
+        let status = wait_for("tail ends", || {
+            seq += 1;
+            if something_comes {
+                log(&broker, "web-01", seq, "INFO", "s", "m");
+            }
+            child.try_wait().unwrap()
+        });
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn a_terminal_gets_lines_in_colours_and_nothing_that_steers_it() {
+    let broker = Mosquitto::start("");
+    // `script` runs it on a terminal of its own.
+    let command = format!("{UTILIZER} tail --mqtt {} --kind logs", broker.url());
+    let mut tail = Program::start(Path::new("script"), &["-qefc", &command, "/dev/null"], &[("TERM", "xterm")]);
+    until_it_listens(&broker, &tail);
+    log(&broker, "web-01", 1, "ERROR", "checkout", "evil \u{1b}]0;title\u{7}");
+    tail.says("evil \\x1b]0;title\\x07");
+    assert!(tail.log().contains("\u{1b}[31mERROR\u{1b}[0m checkout evil"), "{:?}", tail.log());
+    tail.signal(Signal::TERM);
+    tail.ended();
 }
 
 #[test]
