@@ -14,7 +14,7 @@ use delivery::Identity;
 use delivery::fixed::{Candidate, Fixed, FixedBatch};
 use delivery::ledger::{Entry, Key, Ledger};
 use serde::{Deserialize, Serialize};
-use spool::{Log, Reader};
+use spool::{AppendError, Log, Reader};
 use wire::messages::Loss;
 use wire::{BootId, HostName, Kind, Ranges, Timestamp};
 
@@ -163,8 +163,11 @@ impl Beside {
         }
         self.below = self.below.max(below);
         self.fixed.booked();
-        if self.log.bytes() > FOLD_BYTES {
-            self.fold()?;
+        if self.log.bytes() > FOLD_BYTES
+            && let Err(error) = self.fold()
+        {
+            // The batch is booked all the same, and the next one tries it again.
+            tracing::warn!("the changes of the ledger in {} were not folded: {error}", self.folder.display());
         }
         Ok(())
     }
@@ -230,8 +233,13 @@ impl Beside {
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
         let text = serde_json::to_vec(change).map_err(io::Error::other)?;
-        self.log.append(&[], &text).map_err(io::Error::other)?;
-        self.log.sync()
+        // While nothing can be booked, nothing is trimmed: a disk that the spool itself has filled would stay full.
+        self.log.append_in_need(&[], &text).map_err(|error| match error {
+            AppendError::NoSpace(_) => io::Error::new(io::ErrorKind::StorageFull, error),
+            error => io::Error::other(error),
+        })?;
+        // Not to be told from a full disk by whoever tries again: after a sync that failed nobody knows what is there.
+        self.log.sync().map_err(io::Error::other)
     }
 
     /// Writes the state anew and trims the changes that are in it.

@@ -132,9 +132,18 @@ impl<S: Sink> Writer<S> {
         match chore {
             Chore::Hosts(hosts) => self.hosts(hosts).await,
             Chore::Losses(lost) => {
-                match &mut self.beside {
-                    Some(beside) => beside.lose(&lost).map_err(|error| ledger_fault(beside, &error))?,
-                    None => self.until_done(async |sink| sink.book(&[], &lost).await).await?,
+                let mut trouble = Trouble::new(self.backoff);
+                loop {
+                    let Some(beside) = &mut self.beside else {
+                        break self.until_done(async |sink| sink.book(&[], &lost).await).await?;
+                    };
+                    match beside.lose(&lost) {
+                        Ok(()) => break self.well(&trouble)?,
+                        Err(error) => {
+                            let fault = ledger_fault(beside, error);
+                            self.wait(&mut trouble, fault).await?;
+                        }
+                    }
                 }
                 let _ = told.send(Told::Booked(lost)).await;
                 Ok(())
@@ -206,7 +215,13 @@ impl<S: Sink> Writer<S> {
         let named: Vec<(HostName, BootId)> = self.desk.named_boots();
         let since = now.minus(FORGET_AFTER);
         let forgotten = match &mut self.beside {
-            Some(beside) => beside.forget(since, &named).map_err(|error| ledger_fault(beside, &error))?,
+            Some(beside) => beside.forget(since, &named).or_else(|error| match ledger_fault(beside, error) {
+                // There is time for that.
+                SinkError::Retry { .. } => Ok(0),
+                SinkError::Poison { doing, source } | SinkError::Fatal { doing, source } => {
+                    Err(Fatal(chain(&doing, source.as_ref())))
+                }
+            })?,
             None => self.until_done(async |sink| sink.forget(since, &named).await).await?,
         };
         if forgotten > 0 {
@@ -310,7 +325,10 @@ impl<S: Sink> Writer<S> {
         let result = loop {
             let step = match beside.fixed.step() {
                 Step::Idle => break Ok(()),
-                Step::Save => beside.save().map_err(|error| ledger_fault(&beside, &error)),
+                Step::Save => match beside.save() {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.wait(&mut trouble, ledger_fault(&beside, error)).await,
+                },
                 Step::LookUp(part) => {
                     let part = Sending::of(part, beside.fixed.batch(), &mut sending, &mut records);
                     match self.look_up(part).await {
@@ -357,9 +375,9 @@ impl<S: Sink> Writer<S> {
                         self.desk.committed(&identities);
                         let trim = self.desk.done(&(from..to).collect::<Vec<_>>(), &Ranges::default());
                         self.spooling.trim(trim);
-                        Ok(())
+                        self.well(&std::mem::replace(&mut trouble, Trouble::new(self.backoff)))
                     }
-                    Err(error) => Err(ledger_fault(&beside, &error)),
+                    Err(error) => self.wait(&mut trouble, ledger_fault(&beside, error)).await,
                 },
             };
             if step.is_err() {
@@ -527,11 +545,12 @@ fn transient(error: SinkError) -> SinkError {
     }
 }
 
-fn ledger_fault(beside: &Beside, error: &std::io::Error) -> Fatal {
-    Fatal(format!(
-        "can't write the ledger in {}: {error}; the next start goes on with what is there",
-        beside.folder().display()
-    ))
+/// A full disk is waited for. After any other fault nobody knows what is there before it is read again.
+fn ledger_fault(beside: &Beside, error: std::io::Error) -> SinkError {
+    let doing = format!("writing the ledger in {}", beside.folder().display());
+    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    let source = Box::new(error);
+    if full { SinkError::Retry { doing, source } } else { SinkError::Fatal { doing, source } }
 }
 
 /// Attempts of one batch go by one name, and so do not its halves.

@@ -162,6 +162,24 @@ impl Log {
         Ok(index)
     }
 
+    /// Appends a small record without which nothing could be trimmed, on a full disk with the reserve's room; what is left
+    /// of that is taken again at once, before others find it.
+    pub fn append_in_need(&mut self, head: &[u8], body: &[u8]) -> Result<u64, AppendError> {
+        let refused = match self.append(head, body) {
+            Err(error @ AppendError::NoSpace(_)) => error,
+            result => return result,
+        };
+        match self.reserve.give_up() {
+            Ok(true) => {}
+            // The disk is as full as it was said to be.
+            Ok(false) | Err(_) => return Err(refused),
+        }
+        let result = self.append(head, body);
+        // Without it the next one finds less room, and says so.
+        let _ = self.reserve.refill();
+        result
+    }
+
     fn append_error(&self, from: u64, source: io::Error) -> AppendError {
         if no_space(&source) {
             return AppendError::NoSpace(self.shared.dir.clone());

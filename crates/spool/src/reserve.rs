@@ -47,6 +47,15 @@ impl Reserve {
         Ok(())
     }
 
+    /// Gives the room up, if any is left of it.
+    pub(crate) fn give_up(&self) -> io::Result<bool> {
+        let there = self.bytes > 0 && self.path.exists();
+        if there {
+            self.disk.remove(&self.path)?;
+        }
+        Ok(there)
+    }
+
     /// Does something; if there is no room for it, gives up the reserve and does it again.
     pub fn spend<T>(&self, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match work() {

@@ -58,3 +58,25 @@ fn a_log_opens_on_a_disk_that_is_full_to_the_last_byte() {
     assert_eq!((log.first(), log.segments(), log.bytes()), (40, 1, 32));
     log.append(b"", &[0; 300]).unwrap();
 }
+
+#[test]
+fn what_lets_others_be_trimmed_finds_the_reserves_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, shim) = Shim::disk(u64::MAX, 20_000);
+    let (mut log, _) = Log::open_on(dir.path(), OPTIONS, &disk).unwrap();
+    while log.append(b"", &[7; 50]).is_ok() {}
+    let mut found = 0u64;
+    while log.append_in_need(b"", &[8; 50]).is_ok() {
+        found += 1;
+        assert!(log.append(b"", &[7; 50]).is_err(), "what is left of the reserve is no room for others");
+    }
+    assert!((4..600 / 50).contains(&found), "{found}");
+    assert!(matches!(log.append_in_need(b"", &[8; 50]), Err(AppendError::NoSpace(_))), "and then it is full");
+    log.sync().unwrap();
+    shim.set_room(40_000);
+    log.append_in_need(b"", &[8; 50]).unwrap();
+    let (first, next) = (log.first(), log.next());
+    drop(log);
+    let (log, recovered) = Log::open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((log.first(), log.next(), recovered.torn_bytes), (first, next, 0));
+}
