@@ -178,7 +178,11 @@ fn choose(random: &mut Random, possible: Possible) -> (Fault, Target) {
         0..58 => (end, process),
         58..78 => (Fault::Stop, process),
         78..84 if possible.namespaces => (Fault::Cut, Target::Network),
-        84..92 if possible.namespaces => (Fault::Fill, Target::Disk(random.below(DISKS.len() as u64) as usize)),
+        84..92 if possible.namespaces => {
+            // The first is an agent's.
+            let first = u64::from(possible.agents == 0);
+            (Fault::Fill, Target::Disk((first + random.below(DISKS.len() as u64 - first)) as usize))
+        }
         92..95 => (Fault::Slow, Target::PostgresServer),
         95..98 => (Fault::Slow, Target::ClickHouseServer),
         98.. => (Fault::Kill, Target::Everything),

@@ -450,7 +450,14 @@ impl World {
 
     /// Whether the hosts have nothing left that waits for a confirmation.
     pub(crate) fn is_drained(&self) -> bool {
-        self.sim_is_done()
+        self.sim_is_done() && (0..self.settings.agents).all(|number| self.waiting(number) == Some(0.0))
+    }
+
+    /// Records in an agent's spool, by its own account.
+    fn waiting(&self, number: usize) -> Option<f64> {
+        let (_, page) = load::ask(&self.socket(number), "GET", "/metrics", "")?;
+        let values = page.lines().filter(|line| line.starts_with("utilizer_spool_records{"));
+        values.map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Stops everything in order: agents, exporters, servers.
