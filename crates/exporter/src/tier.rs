@@ -476,7 +476,11 @@ impl Tier {
                 }
                 _ = announce.tick() => self.announce(&client, TierState::Online),
                 end = &mut ends.spool => return Err(spool_ended(end)),
-                end = &mut ends.reader => return Err(reader_ended(end)),
+                end = &mut ends.reader => return Err(match end {
+                    // Nobody takes what it reads: the writer knows why.
+                    Ok(Ok(())) => writer_ended((&mut ends.writer).await),
+                    end => reader_ended(end),
+                }),
                 end = &mut ends.writer => return Err(writer_ended(end)),
             }
         }
