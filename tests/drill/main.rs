@@ -15,6 +15,7 @@ mod load;
 mod plan;
 mod process;
 mod report;
+mod stores;
 mod system;
 mod verify;
 mod world;

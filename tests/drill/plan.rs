@@ -47,6 +47,8 @@ pub(crate) enum Target {
     Postgres(usize),
     ClickHouse(usize),
     Broker,
+    /// A client of the broker that only listens; nothing is done to it.
+    Listener,
     PostgresServer,
     ClickHouseServer,
     Network,
@@ -62,6 +64,7 @@ impl fmt::Display for Target {
             Target::Sim => f.write_str("sim"),
             Target::Postgres(number) => write!(f, "exporter-postgres-{number}"),
             Target::ClickHouse(number) => write!(f, "exporter-clickhouse-{number}"),
+            Target::Listener => f.write_str("statuses"),
             Target::Broker => f.write_str("mosquitto"),
             Target::PostgresServer => f.write_str("postgres"),
             Target::ClickHouseServer => f.write_str("clickhouse"),

@@ -20,6 +20,7 @@ pub(crate) struct Report {
     faults: BTreeMap<(&'static str, String), u32>,
     findings: BTreeMap<(String, Push), Finding>,
     metrics: Metrics,
+    holes_in_logs: u64,
     declared: BTreeMap<String, u64>,
     unanswered: usize,
     refused: usize,
@@ -52,6 +53,7 @@ impl Report {
             faults,
             findings: verify::findings(world, loads)?,
             metrics: verify::metrics(world)?,
+            holes_in_logs: verify::holes_in_logs(world)?,
             declared: verify::declared(world)?,
             unanswered: answers.iter().filter(|answer| **answer == Answer::Unknown).count(),
             refused: answers.iter().filter(|answer| matches!(answer, Answer::Refused(_))).count(),
@@ -70,6 +72,7 @@ impl Report {
             && !self.deaths.iter().any(|death| ["agent-", "exporter-"].iter().any(|of| death.process.starts_with(of)))
             && !matches!(self.sim, Some(Err(_)))
             && metrics.holes == 0
+            && self.holes_in_logs == 0
             && metrics.rows == metrics.committed
     }
 }
@@ -87,10 +90,11 @@ impl fmt::Display for Report {
         for ((fault, target), count) in &self.faults {
             writeln!(f, "  {count:4} {fault} {target}")?;
         }
-        let (mut accepted, mut stored, mut lost, mut double, mut wrong) = (0, 0, 0, 0, 0);
+        let (mut accepted, mut stored, mut declared, mut lost, mut double, mut wrong) = (0, 0, 0, 0, 0, 0);
         for ((host, kind), finding) in &self.findings {
             accepted += finding.accepted;
             stored += finding.stored;
+            declared += finding.declared;
             lost += finding.lost.len();
             double += finding.double.len();
             wrong += finding.refused_but_stored.len() + finding.unknown.len();
@@ -107,17 +111,17 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "records: {accepted} accepted, {stored} stored, {lost} lost, {double} double, {wrong} stored and not accepted; \
+            "records: {accepted} accepted, {stored} stored, {declared} declared lost, {lost} lost, {double} double, {wrong} stored and not accepted; \
              pushes: {} unanswered, {} refused",
             self.unanswered, self.refused
         )?;
         let metrics = &self.metrics;
         writeln!(
             f,
-            "metrics of {} boots: {} committed, {} rows, {} lost",
-            metrics.boots, metrics.committed, metrics.rows, metrics.holes
+            "metrics of {} runs: {} committed, {} rows; numbers without a record: {} in PostgreSQL, {} of logs",
+            metrics.boots, metrics.committed, metrics.rows, metrics.holes, self.holes_in_logs
         )?;
-        writeln!(f, "declared lost: {:?}", self.declared)?;
+        writeln!(f, "messages declared lost in PostgreSQL's ledger: {:?}", self.declared)?;
         for death in &self.deaths {
             writeln!(f, "ended by itself: {} ({}): {}", death.process, death.status, death.last_line)?;
         }

@@ -15,6 +15,8 @@ type Counts = BTreeMap<u64, u64>;
 pub(crate) struct Finding {
     pub(crate) accepted: u64,
     pub(crate) stored: u64,
+    /// Accepted and not there, in pushes of which there are no more than the host declared lost.
+    pub(crate) declared: u64,
     /// Accepted, and neither there nor declared.
     pub(crate) lost: Vec<u64>,
     /// Stored more than once.
@@ -32,26 +34,15 @@ impl Finding {
     }
 }
 
-/// Accepted records that are not in the store yet, over all hosts.
-pub(crate) fn missing(world: &World, loads: &[Load]) -> Outcome<u64> {
-    let stored = stored(world)?;
-    let empty = Counts::new();
-    let of = |load: &Load| -> u64 {
-        load.account()
-            .iter()
-            .filter(|pushed| pushed.answer == Answer::Accepted)
-            .map(|pushed| {
-                let counts = stored.get(&(load.host.clone(), pushed.kind)).unwrap_or(&empty);
-                (pushed.first..=pushed.last).filter(|number| !counts.contains_key(number)).count() as u64
-            })
-            .sum()
-    };
-    Ok(loads.iter().map(of).sum())
+/// Accepted records that are neither in the store yet nor declared lost, over all hosts.
+pub(crate) fn missing(world: &World, loads: &[Load]) -> Outcome<usize> {
+    Ok(findings(world, loads)?.values().map(|finding| finding.lost.len()).sum())
 }
 
 /// The finding of each host and kind.
 pub(crate) fn findings(world: &World, loads: &[Load]) -> Outcome<BTreeMap<(String, Push), Finding>> {
     let stored = stored(world)?;
+    let declared = declared_pushes(world)?;
     let empty = Counts::new();
     let mut findings = BTreeMap::new();
     for load in loads {
@@ -59,34 +50,116 @@ pub(crate) fn findings(world: &World, loads: &[Load]) -> Outcome<BTreeMap<(Strin
         for kind in [Push::Logs, Push::Pipeline] {
             let of_kind: Vec<Pushed> = account.iter().copied().filter(|pushed| pushed.kind == kind).collect();
             let counts = stored.get(&(load.host.clone(), kind)).unwrap_or(&empty);
-            findings.insert((load.host.clone(), kind), judge(&of_kind, counts));
+            let declared = declared.get(&(load.host.clone(), kind)).copied().unwrap_or_default();
+            findings.insert((load.host.clone(), kind), judge(&of_kind, counts, declared));
         }
     }
     Ok(findings)
 }
 
-fn judge(account: &[Pushed], counts: &Counts) -> Finding {
+/// `declared` is how many pushes of the host were declared lost and are not there.
+fn judge(account: &[Pushed], counts: &Counts, declared: u64) -> Finding {
     let mut finding = Finding { stored: counts.values().sum(), ..Finding::default() };
     let mut pushed_numbers = BTreeSet::new();
+    // Accepted pushes of which nothing is there. What is there in part was never one record, or torn.
+    let mut gone: Vec<Pushed> = Vec::new();
     for pushed in account {
-        for number in pushed.first..=pushed.last {
-            pushed_numbers.insert(number);
-            let there = counts.contains_key(&number);
-            match pushed.answer {
-                Answer::Accepted => {
-                    finding.accepted += 1;
-                    if !there {
-                        finding.lost.push(number);
-                    }
+        let numbers = pushed.first..=pushed.last;
+        pushed_numbers.extend(numbers.clone());
+        let (there, missing): (Vec<u64>, Vec<u64>) = numbers.clone().partition(|number| counts.contains_key(number));
+        match pushed.answer {
+            Answer::Accepted => {
+                finding.accepted += numbers.count() as u64;
+                if there.is_empty() {
+                    gone.push(*pushed);
+                } else {
+                    finding.lost.extend(missing);
                 }
-                Answer::Refused(_) if there => finding.refused_but_stored.push(number),
-                Answer::Refused(_) | Answer::Unknown => {}
             }
+            Answer::Refused(_) => finding.refused_but_stored.extend(there),
+            Answer::Unknown => {}
         }
+    }
+    let numbers = gone.iter().flat_map(|pushed| pushed.first..=pushed.last);
+    if gone.len() as u64 <= declared {
+        finding.declared = numbers.count() as u64;
+    } else {
+        // Which of them were declared is not known: all are shown.
+        finding.lost.extend(numbers);
     }
     finding.double = counts.iter().filter(|(_, count)| **count > 1).map(|(number, _)| *number).collect();
     finding.unknown = counts.keys().filter(|number| !pushed_numbers.contains(number)).copied().collect();
     finding
+}
+
+/// Numbers by host and run.
+type Numbers = BTreeMap<(String, String), BTreeSet<u64>>;
+
+/// What hosts declared of their logs in their statuses, as a client that knows nothing of us heard them.
+fn declared_logs(world: &World) -> Numbers {
+    let mut declared = Numbers::new();
+    for status in world.statuses() {
+        let Some(host) = status["host"].as_str() else { continue };
+        for loss in status["dropped"].as_array().into_iter().flatten() {
+            if let (Some(boot), Some("logs"), Some(from), Some(to)) =
+                (loss[0].as_str(), loss[1].as_str(), loss[2].as_u64(), loss[3].as_u64())
+            {
+                declared.entry((host.to_owned(), boot.to_owned())).or_default().extend(from..=to);
+            }
+        }
+    }
+    declared
+}
+
+/// The log messages of the agents that are in ClickHouse, by the ids of their lines: RUN-NUMBER-LINE.
+fn stored_logs(world: &World) -> Outcome<Numbers> {
+    let text = world.clickhouse(
+        "SELECT DISTINCT host, extract(event_id, '^(.*-[0-9]+)-[0-9]+$') FROM logs WHERE service_name = 'drill' \
+         FORMAT TabSeparated",
+    )?;
+    let mut stored = Numbers::new();
+    for line in text.lines() {
+        let row = (|| {
+            let (host, event) = line.split_once('\t')?;
+            let (boot, number) = event.rsplit_once('-')?;
+            Some(((host.to_owned(), boot.to_owned()), number.parse().ok()?))
+        })();
+        let (run, number) = row.ok_or_else(|| format!("ClickHouse said {line:?}"))?;
+        stored.entry(run).or_default().insert(number);
+    }
+    Ok(stored)
+}
+
+/// How many messages of logs are neither there nor declared lost, below the last one of their run that is either.
+pub(crate) fn holes_in_logs(world: &World) -> Outcome<u64> {
+    let mut known = stored_logs(world)?;
+    for (run, numbers) in declared_logs(world) {
+        if world.hosts.contains(&run.0) {
+            known.entry(run).or_default().extend(numbers);
+        }
+    }
+    Ok(known.values().map(|numbers| numbers.last().copied().unwrap_or_default() - numbers.len() as u64).sum())
+}
+
+/// How many pushes of each host were declared lost and are not there.
+fn declared_pushes(world: &World) -> Outcome<BTreeMap<(String, Push), u64>> {
+    let mut pushes: BTreeMap<(String, Push), u64> = BTreeMap::new();
+    let stored = stored_logs(world)?;
+    for (run, numbers) in declared_logs(world) {
+        let there = stored.get(&run);
+        let gone = numbers.iter().filter(|number| !there.is_some_and(|there| there.contains(number))).count();
+        *pushes.entry((run.0, Push::Logs)).or_default() += gone as u64;
+    }
+    let ledger = world.postgres(
+        "SELECT host, sum((SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(lost) r)) FROM delivery_ledger \
+         WHERE kind = 'pipeline' GROUP BY host",
+    )?;
+    for line in ledger.lines() {
+        let row = line.split_once('|').and_then(|(host, count)| Some((host.to_owned(), count.parse().ok()?)));
+        let (host, count) = row.ok_or_else(|| format!("PostgreSQL said {line:?}"))?;
+        pushes.insert((host, Push::Pipeline), count);
+    }
+    Ok(pushes)
 }
 
 fn stored(world: &World) -> Outcome<BTreeMap<(String, Push), Counts>> {
@@ -121,7 +194,7 @@ fn stored(world: &World) -> Outcome<BTreeMap<(String, Push), Counts>> {
 pub(crate) struct Metrics {
     /// Numbers booked as committed.
     pub(crate) committed: u64,
-    /// Numbers that are neither committed nor declared lost, below the last one of their boot.
+    /// Numbers of any kind that are neither committed nor declared lost, below the last one of their boot.
     pub(crate) holes: u64,
     /// Rows of `memory_percent`: as many as there are numbers committed, if none was written twice.
     pub(crate) rows: u64,
@@ -131,14 +204,15 @@ pub(crate) struct Metrics {
 
 /// What the ledger says of the metrics of all hosts, and the rows.
 pub(crate) fn metrics(world: &World) -> Outcome<Metrics> {
-    let whole = "SELECT host, boot, committed, lost FROM delivery_ledger WHERE kind = 'metrics'";
+    let whole = "SELECT kind, committed, lost FROM delivery_ledger";
     let sizes = format!(
         "WITH ledger AS ({whole}), spans AS (\
-           SELECT boot, \
+           SELECT kind, \
              (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(committed) r) AS committed, \
              (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(committed + lost) r) AS known, \
              upper(committed + lost) - 1 AS last FROM ledger) \
-         SELECT coalesce(sum(committed), 0), coalesce(sum(last - known), 0), count(*) FROM spans"
+         SELECT coalesce(sum(committed) FILTER (WHERE kind = 'metrics'), 0), coalesce(sum(last - known), 0), \
+           count(*) FILTER (WHERE kind = 'metrics') FROM spans"
     );
     let rows = "SELECT count(*) FROM recap_system_metrics \
                 WHERE metric_name = 'memory_percent' AND stage = 'memory' AND job_id LIKE 'host:%'";
@@ -194,14 +268,17 @@ mod tests {
             pushed(7, 7, Answer::Accepted),
         ];
         let counts = Counts::from([(1, 1), (2, 2), (3, 1), (5, 1), (7, 1)]);
-        let finding = judge(&account, &counts);
+        let finding = judge(&account, &counts, 0);
         assert_eq!((finding.accepted, finding.stored), (4, 6));
         assert_eq!((&finding.lost[..], &finding.double[..]), (&[][..], &[2][..]));
-        let finding = judge(&account, &Counts::from([(1, 1), (3, 1), (6, 1), (7, 1), (9, 1)]));
+        let finding = judge(&account, &Counts::from([(1, 1), (3, 1), (6, 1), (7, 1), (9, 1)]), 1);
         assert_eq!(
             (&finding.lost[..], &finding.refused_but_stored[..], &finding.unknown[..]),
             (&[2][..], &[6][..], &[9][..])
         );
-        assert!(judge(&account, &Counts::from([(1, 1), (2, 1), (3, 1), (7, 1)])).is_clean());
+        let stored = Counts::from([(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(judge(&account, &stored, 0).lost, [7]);
+        let finding = judge(&account, &stored, 1);
+        assert!(finding.is_clean() && finding.declared == 1, "{finding:?}");
     }
 }

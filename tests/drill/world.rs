@@ -17,8 +17,8 @@ use crate::plan::{DISKS, Fault, Random, Step, Target};
 use crate::process::{Process, Spec};
 use crate::system::{built, newest_postgres, output, port, run, write};
 
-const PASSWORD: &str = "of-the-drill";
-const DATABASE: &str = "drill";
+pub(crate) const PASSWORD: &str = "of-the-drill";
+pub(crate) const DATABASE: &str = "drill";
 
 /// What the drill is like; the random parts of it.
 #[derive(Debug, Clone)]
@@ -39,12 +39,12 @@ pub(crate) struct Settings {
 pub(crate) struct World {
     pub(crate) folder: PathBuf,
     pub(crate) settings: Settings,
-    bin: PathBuf,
-    postgres_port: u16,
-    clickhouse: SocketAddr,
+    pub(crate) bin: PathBuf,
+    pub(crate) postgres_port: u16,
+    pub(crate) clickhouse: SocketAddr,
     pub(crate) hosts: Vec<String>,
     /// The servers first, then the exporters, then the agents.
-    processes: Vec<(Target, Process)>,
+    pub(crate) processes: Vec<(Target, Process)>,
     /// Disks and networks, where they can be made.
     ground: Option<Ground>,
     /// Holds a lock in PostgreSQL while its commits are slow.
@@ -73,6 +73,7 @@ impl World {
         }
         let broker_port = port(random)?;
         world.add_broker(broker_port)?;
+        world.add_listener(broker_port)?;
         world.add_postgres()?;
         world.add_clickhouse()?;
         world.wait("PostgreSQL answers", |world| world.psql("postgres", "SELECT 1").is_ok())?;
@@ -141,6 +142,17 @@ impl World {
                 ..Spec::default()
             },
         )
+    }
+
+    /// Hears what hosts say of themselves; it comes back by itself when the broker does.
+    fn add_listener(&mut self, broker_port: u16) -> Outcome<()> {
+        let words = format!(
+            "mosquitto_sub -V 5 -h 127.0.0.1 -p {broker_port} -u drill -P {PASSWORD} -i listener -q 1 -F %p \
+             -t utilizer/v1/telemetry/+/status"
+        );
+        let command = words.split_whitespace().map(str::to_owned).collect();
+        let spec = Spec { name: "statuses".to_owned(), command, folder: self.folder.clone(), ..Spec::default() };
+        self.add(Target::Listener, spec)
     }
 
     fn add_postgres(&mut self) -> Outcome<()> {
@@ -300,27 +312,8 @@ impl World {
     }
 
     /// Whether the simulated hosts have nothing left that waits for a confirmation.
-    fn sim_is_done(&self) -> bool {
+    pub(crate) fn sim_is_done(&self) -> bool {
         self.processes.iter().all(|(target, process)| *target != Target::Sim || process.done)
-    }
-
-    /// Lets the simulation look up what it sent: what it says, or why it is not content.
-    pub(crate) fn verify_sim(&mut self) -> Outcome<Option<Result<String, String>>> {
-        if self.settings.simulated == 0 {
-            return Ok(None);
-        }
-        if !self.sim_is_done() {
-            return Ok(Some(Err("the simulation did not come to its end".to_owned())));
-        }
-        let stores = [
-            format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{DATABASE}", self.postgres_port),
-            format!("http://{}/{DATABASE}", self.clickhouse),
-        ];
-        let words = self.process(Target::Sim)?.spec.command.clone();
-        let (program, arguments) = words.split_first().ok_or("BUG: no command")?;
-        let mut command = Command::new(program);
-        command.args(arguments).args(stores.iter().flat_map(|store| ["--verify", store]));
-        Ok(Some(output(&mut command)))
     }
 
     /// Starts again what ended.
@@ -344,7 +337,7 @@ impl World {
         Ok(())
     }
 
-    fn process(&mut self, target: Target) -> Outcome<&mut Process> {
+    pub(crate) fn process(&mut self, target: Target) -> Outcome<&mut Process> {
         let found = self.processes.iter_mut().find(|(of, _)| *of == target);
         found.map(|(_, process)| process).ok_or_else(|| format!("BUG: there is no {target}"))
     }
@@ -453,13 +446,6 @@ impl World {
         self.sim_is_done() && (0..self.settings.agents).all(|number| self.waiting(number) == Some(0.0))
     }
 
-    /// Records in an agent's spool, by its own account.
-    fn waiting(&self, number: usize) -> Option<f64> {
-        let (_, page) = load::ask(&self.socket(number), "GET", "/metrics", "")?;
-        let values = page.lines().filter(|line| line.starts_with("utilizer_spool_records{"));
-        values.map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
     /// Stops everything in order: agents, exporters, servers.
     pub(crate) fn finish(&mut self) -> Outcome<()> {
         for (target, process) in self.processes.iter_mut().rev() {
@@ -477,52 +463,5 @@ impl World {
     /// Copies what ends with the drill.
     pub(crate) fn keep(&self) -> Outcome<()> {
         self.ground.as_ref().map_or(Ok(()), Ground::keep)
-    }
-
-    fn psql_words(&self, database: &str, sql: &str) -> Vec<String> {
-        let (program, port) = (self.bin.join("psql").display().to_string(), self.postgres_port.to_string());
-        [
-            program.as_str(),
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-p",
-            &port,
-            "-d",
-            database,
-            "-c",
-            sql,
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    }
-
-    fn psql(&self, database: &str, sql: &str) -> Outcome<String> {
-        let words = self.psql_words(database, sql);
-        let (program, arguments) = words.split_first().ok_or("BUG: no command")?;
-        output(Command::new(program).args(arguments).env("PGPASSWORD", PASSWORD).current_dir(&self.folder))
-    }
-
-    /// Rows as lines, columns parted by `|`.
-    pub(crate) fn postgres(&self, sql: &str) -> Outcome<String> {
-        self.psql(DATABASE, sql)
-    }
-
-    /// Rows as lines, columns parted by tabs.
-    pub(crate) fn clickhouse(&self, sql: &str) -> Outcome<String> {
-        let answer = test_servers::http::ask(
-            self.clickhouse,
-            "POST",
-            if sql == "SELECT 1" { "/" } else { "/?database=drill" },
-            sql.as_bytes(),
-        );
-        if answer.status == 200 { Ok(answer.body) } else { Err(format!("{sql}: {}", answer.body)) }
     }
 }
