@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::disk::Disk;
 use crate::format::{u32_at, u64_at};
@@ -13,7 +14,7 @@ const USED: usize = 20;
 
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     disk: Disk,
     generation: u64,
@@ -65,7 +66,7 @@ impl Cursor {
         // A slot that was written and not synced must not be the only one when the other is overwritten.
         disk.sync(&file, &path)?;
         let (slot, generation, first) = newest(&file)?.unwrap_or((1, 0, 0));
-        Ok((Self { file, path, disk: disk.clone(), generation, slot: 1 - slot }, first))
+        Ok((Self { file: Arc::new(file), path, disk: disk.clone(), generation, slot: 1 - slot }, first))
     }
 
     /// Writes an index; a power cut may still undo it.
@@ -80,10 +81,13 @@ impl Cursor {
         Ok(())
     }
 
-    /// Returns once the last index written is on the disk.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.disk.sync(&self.file, &self.path)?;
+    /// What is to be synced after a write. Then [`Cursor::synced`] is called; no write comes in between.
+    pub(crate) fn to_sync(&self) -> (Arc<File>, PathBuf) {
+        (self.file.clone(), self.path.clone())
+    }
+
+    /// The last index written is on the disk.
+    pub(crate) fn synced(&mut self) {
         self.slot = 1 - self.slot;
-        Ok(())
     }
 }

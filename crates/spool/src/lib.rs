@@ -24,7 +24,7 @@ mod tests;
 pub use error::{AppendError, OpenError, ReadError};
 pub use format::LARGEST_RECORD;
 pub use inspect::{LogReport, Report, inspect};
-pub use log::{Log, Options, SegmentInfo, Syncer};
+pub use log::{Log, Options, SegmentInfo, Syncer, Trim};
 pub use open::{BadSegment, Recovered};
 pub use reader::{Entry, Reader};
 pub use reserve::Reserve;

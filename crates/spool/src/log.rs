@@ -90,6 +90,27 @@ pub struct Syncer {
     names: u64,
 }
 
+/// A trim that is under way.
+#[derive(Debug)]
+pub struct Trim {
+    disk: Disk,
+    /// A segment that was made, and the folder that its name is in.
+    new: Vec<(Arc<File>, PathBuf)>,
+    folder: Option<PathBuf>,
+    cursor: (Arc<File>, PathBuf),
+    to: u64,
+    gone: Vec<u64>,
+}
+
+impl Trim {
+    /// Returns once the segments may be unlinked.
+    pub fn run(&self) -> io::Result<()> {
+        self.new.iter().try_for_each(|(file, path)| self.disk.sync(file, path))?;
+        self.folder.as_deref().map_or(Ok(()), |dir| self.disk.sync_folder(dir))?;
+        self.disk.sync(&self.cursor.0, &self.cursor.1)
+    }
+}
+
 impl Syncer {
     /// Returns once everything that was appended before this syncer was made is on the disk.
     pub fn run(&self) -> io::Result<()> {
@@ -259,62 +280,63 @@ impl Log {
     /// Lets go of everything below `to`. Whole segments are unlinked, after the cursor was synced; until some are, a power
     /// cut may bring trimmed records back.
     pub fn trim(&mut self, to: u64) -> io::Result<()> {
+        match self.begin_trim(to)? {
+            Some(trim) => trim.run().and_then(|()| self.end_trim(trim)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same in steps, so that nobody who appends waits for the disk: [`Trim::run`] on any thread, then
+    /// [`Log::end_trim`]. One at a time. `None`: no segment goes, all is done.
+    pub fn begin_trim(&mut self, to: u64) -> io::Result<Option<Trim>> {
         let (next, active) = self.end();
         let to = to.min(next);
         if to <= self.first() {
-            return Ok(());
+            return Ok(None);
         }
-        if to == next && active.bytes > KEPT_WHEN_EMPTY {
-            self.replace_last()?;
-        }
-        self.let_go(to)
+        self.begin(to, to == next && active.bytes > KEPT_WHEN_EMPTY)
     }
 
-    /// Makes an empty segment after the last one, on the disk, so that the last one can be unlinked and the names still tell
+    /// `replace`: an empty segment is made after the last one, so that this can be unlinked too and the names still tell
     /// the next index.
-    fn replace_last(&mut self) -> io::Result<()> {
+    fn begin(&mut self, to: u64, replace: bool) -> io::Result<Option<Trim>> {
         let (next, active) = self.end();
-        if active.from == next {
-            return Ok(());
+        let mut sync = Vec::new();
+        if replace && active.from < next {
+            self.half_begun = true;
+            let (dir, disk) = (&self.shared.dir, &self.disk);
+            let (file, header) = self.reserve.spend(|| open::make_segment(dir, next, disk))?;
+            self.go_on_in(file, header);
+            sync.push((self.active.clone(), segment_path(&self.shared.dir, next)));
         }
-        self.half_begun = true;
-        let (dir, disk) = (&self.shared.dir, &self.disk);
-        let made = self.reserve.spend(|| {
-            let (file, header) = open::make_segment(dir, next, disk)?;
-            disk.sync(&file, &segment_path(dir, next))?;
-            disk.sync_folder(dir)?;
-            Ok((file, header))
-        });
-        let (file, header) = made?;
-        self.go_on_in(file, header);
-        Ok(())
+        let cursor = &mut self.cursor;
+        self.reserve.spend(|| cursor.write(to))?;
+        let mut extent = self.shared.lock();
+        let followed = extent.segments.iter().zip(extent.segments.iter().skip(1));
+        let gone: Vec<u64> =
+            followed.take_while(|(_, next)| next.from <= to).map(|(segment, _)| segment.from).collect();
+        if gone.is_empty() {
+            extent.first = to;
+            return Ok(None);
+        }
+        let folder = (!sync.is_empty()).then(|| self.shared.dir.clone());
+        Ok(Some(Trim { disk: self.disk.clone(), new: sync, folder, cursor: self.cursor.to_sync(), to, gone }))
     }
 
-    fn let_go(&mut self, to: u64) -> io::Result<()> {
-        let gone: Vec<u64> = {
-            let extent = self.shared.lock();
-            let followed = extent.segments.iter().zip(extent.segments.iter().skip(1));
-            followed.take_while(|(_, next)| next.from <= to).map(|(segment, _)| segment.from).collect()
-        };
-        let (cursor, reserve) = (&mut self.cursor, &self.reserve);
-        reserve.spend(|| {
-            cursor.write(to)?;
-            if gone.is_empty() { Ok(()) } else { cursor.sync() }
-        })?;
-        {
+    /// Ends a trim that ran without an error: unlinks.
+    pub fn end_trim(&mut self, trim: Trim) -> io::Result<()> {
+        self.cursor.synced();
+        let kept = {
             let mut extent = self.shared.lock();
-            extent.first = to;
-            extent.segments.drain(..gone.len());
-        }
-        let kept = self.shared.lock().segments.front().map_or(to, |segment| segment.from);
+            extent.first = extent.first.max(trim.to);
+            extent.segments.retain(|segment| !trim.gone.contains(&segment.from));
+            extent.segments.front().map_or(trim.to, |segment| segment.from)
+        };
         self.unsynced.retain(|segment| segment.end > kept);
-        for from in &gone {
+        for from in &trim.gone {
             self.disk.remove(&segment_path(&self.shared.dir, *from))?;
         }
-        if !gone.is_empty() {
-            self.reserve.refill()?;
-        }
-        Ok(())
+        self.reserve.refill()
     }
 
     /// The oldest segment and what is still wanted of it; `None` if there is no record.
@@ -333,12 +355,18 @@ impl Log {
 
     /// Gives the oldest segment up, whatever is in it, and returns what went. Declare the loss before.
     pub fn drop_oldest(&mut self) -> io::Result<Option<SegmentInfo>> {
-        let Some(oldest) = self.oldest() else { return Ok(None) };
-        if oldest.to + 1 == self.next() {
-            self.replace_last()?;
-        }
-        self.let_go(oldest.to + 1)?;
+        let Some((oldest, trim)) = self.begin_drop()? else { return Ok(None) };
+        trim.run()?;
+        self.end_trim(trim)?;
         Ok(Some(oldest))
+    }
+
+    /// The same in the steps of [`Log::begin_trim`].
+    pub fn begin_drop(&mut self) -> io::Result<Option<(SegmentInfo, Trim)>> {
+        let Some(oldest) = self.oldest() else { return Ok(None) };
+        let to = oldest.to + 1;
+        let trim = self.begin(to, to == self.next())?;
+        Ok(trim.map(|trim| (oldest, trim)))
     }
 
     /// Bytes of all segments.
