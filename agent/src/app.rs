@@ -14,8 +14,8 @@ use wire::BootId;
 
 use crate::config::Config;
 use crate::inventory;
-use crate::outbox::Outbox;
-use crate::publisher::{Link, Post, Publisher, TakenOver, last_will};
+use crate::outbox::{self, Keeping, Post};
+use crate::publisher::{Link, Publisher, TakenOver, last_will};
 use crate::sampler::{self, Handle};
 use crate::serve::{Publishing, Server};
 
@@ -23,12 +23,15 @@ use crate::serve::{Publishing, Server};
 /// out another agent of the same name, which a session that is still there after a longer absence gives away.
 const SESSION: Duration = Duration::from_secs(5);
 
+/// Publishes without PUBACK: more than are out at a time by the delivery protocol, so that this never is the bound.
+const IN_FLIGHT: u16 = delivery::sender::WINDOW as u16 + 32;
+
 /// A running agent's parts, before they run.
 pub struct App {
     config: watch::Sender<Arc<Config>>,
     sampler: Handle,
     listeners: Vec<http::Listener>,
-    publishing: Option<(mqtt::Options, Post)>,
+    publishing: Option<(mqtt::Options, Post, Keeping)>,
 }
 
 /// The agent can't start, or can't go on.
@@ -40,6 +43,12 @@ pub enum AppError {
     /// The sampler's thread can't be started.
     #[error("can't start the sampler's thread: {0}")]
     Thread(std::io::Error),
+    /// The spool can't be used.
+    #[error(transparent)]
+    Spool(#[from] outbox::OpenError),
+    /// The folder that was configured for it is no good.
+    #[error("{0}; `spool.directory` chooses the folder")]
+    SpoolDirectory(outbox::OpenError),
     /// The broker's options are wrong.
     #[error("can't connect to the broker: {0}")]
     Broker(#[from] mqtt::OptionsError),
@@ -99,10 +108,17 @@ impl App {
         }
         let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone())
             .map_err(AppError::Thread)?;
-        let publishing = config.mqtt.clone().map(|options| {
-            let boot = boot_id();
-            (options, Post::new(Outbox::new(config.host.clone(), boot)))
-        });
+        let publishing = match config.mqtt.clone() {
+            None => None,
+            Some(options) => {
+                let opened = outbox::open(&config.spool, &config.host, boot_id());
+                let (post, keeping) = opened.map_err(|error| match error.is_configuration(&config.spool) {
+                    true => AppError::SpoolDirectory(error),
+                    false => AppError::Spool(error),
+                })?;
+                Some((options, post, keeping))
+            }
+        };
         Ok(Self { config: watch::Sender::new(Arc::new(config)), sampler, listeners, publishing })
     }
 
@@ -127,7 +143,11 @@ impl App {
         let mut parts: JoinSet<Result<(), AppError>> = JoinSet::new();
 
         let mut publishing = None;
-        if let Some((mut options, post)) = self.publishing {
+        // Dropped at the end of all parts: what they put last is synced then.
+        let mut keeping = None;
+        if let Some((mut options, post, kept)) = self.publishing {
+            keeping = Some(kept);
+            options.max_in_flight = IN_FLIGHT;
             options.clean_start = true;
             options.session_expiry = SESSION;
             options.will = Some(last_will(&post));
@@ -180,6 +200,7 @@ impl App {
         while let Some(ended) = parts.join_next().await {
             ended.map_err(AppError::Ended)??;
         }
+        drop(keeping);
         first
     }
 }

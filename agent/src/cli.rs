@@ -12,6 +12,8 @@ use utilizer_agent::sample::Format;
 const HELP: &str = "\
 Samples this host every interval, answers Prometheus on /metrics and pushes over MQTT.
 
+What is to be published waits on disk ([spool] in the configuration) until the exporters have stored it.
+
 SIGHUP reads the configuration anew, SIGTERM stops within 5 s.
 
 Usage: utilizer-agent [OPTIONS] [COMMAND]

@@ -10,11 +10,11 @@ use daemon::http::{Allow, Web};
 use daemon::log::Level;
 use daemon::mqtt::{Broker, Password};
 use serde::{Deserialize, Deserializer, Serialize};
-use wire::{HostName, LabelSet};
+use wire::{GroupName, HostName, LabelSet};
 
 use crate::collectors::{self, CollectorSettings};
 use crate::host::HostRoot;
-use crate::outbox::MAX_BYTES;
+use crate::outbox::MAX_RECORD;
 
 /// Environment variables that begin with this and two underscores stand over the file.
 pub const ENV_PREFIX: &str = "UTILIZER_AGENT";
@@ -27,6 +27,15 @@ const PORT: &str = "PROMETHEUS_PORT";
 const LOG_LEVEL: &str = "LOG_LEVEL";
 const INTERVAL: &str = "MONITORING_INTERVAL";
 const WEBHOOK: &str = "ALERT_WEBHOOK_URL";
+
+/// Where the packages have their state.
+pub const DEFAULT_SPOOL: &str = "/var/lib/utilizer/spool";
+
+/// The smallest spool: it has segments of several kinds, and room for a large record in each.
+const LEAST_SPOOL: u64 = 4 << 20;
+
+/// Less would send every record again and again before an exporter can answer.
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -64,6 +73,8 @@ pub struct File {
     pub mqtt: MqttSection,
     /// What goes over MQTT beside the utilization gauges.
     pub publish: PublishSection,
+    /// What waits on disk.
+    pub spool: SpoolSection,
     /// What applications may push.
     pub push: PushSection,
     /// The agent's own log.
@@ -81,6 +92,7 @@ impl Default for File {
             serve: ServeSection::default(),
             mqtt: MqttSection::default(),
             publish: PublishSection::default(),
+            spool: SpoolSection::default(),
             push: PushSection::default(),
             log: LogSection::default(),
         }
@@ -182,6 +194,57 @@ pub struct PublishSection {
     pub include: Vec<String>,
 }
 
+/// `[spool]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolSection {
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Bound of all kinds together.
+    #[serde(with = "daemon::config::size")]
+    pub max_bytes: u64,
+    /// Older records go.
+    #[serde(with = "daemon::config::duration")]
+    pub max_age: Duration,
+    /// Groups of exporters that are waited for before they were ever seen.
+    pub confirm_by: Vec<String>,
+    /// A record that no group confirmed is sent again after this; the other times of delivery are scaled with it.
+    #[serde(with = "daemon::config::duration")]
+    pub retry_after: Duration,
+    /// Records a second that are sent beside the present ones.
+    pub backlog_rate: u32,
+}
+
+impl Default for SpoolSection {
+    fn default() -> Self {
+        Self {
+            directory: DEFAULT_SPOOL.into(),
+            max_bytes: 512 << 20,
+            max_age: Duration::from_secs(7 * 86_400),
+            confirm_by: Vec::new(),
+            retry_after: Duration::from_secs(90),
+            backlog_rate: 25,
+        }
+    }
+}
+
+/// `[spool]` as relied upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Bound of all kinds together.
+    pub max_bytes: u64,
+    /// Older records go.
+    pub max_age: Duration,
+    /// Groups of exporters that are waited for before they were ever seen.
+    pub confirm_by: Vec<GroupName>,
+    /// When an unconfirmed record is sent again.
+    pub retry_after: Duration,
+    /// Records a second that are sent beside the present ones.
+    pub backlog_rate: u32,
+}
+
 /// `[push]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -247,6 +310,8 @@ pub struct Config {
     pub mqtt: Option<mqtt::Options>,
     /// Which families are published.
     pub include: Vec<String>,
+    /// What waits on disk.
+    pub spool: Spool,
     /// Largest push body in bytes.
     pub max_body: usize,
     /// The log's level.
@@ -331,12 +396,16 @@ impl Config {
             let fault = loaded.fault("interval", "must lie between 100ms and 1h");
             faults.push(Fault { place: interval_place.unwrap_or(fault.place), message: fault.message });
         }
-        if !(LEAST_BODY..=MAX_BYTES as u64).contains(&file.push.max_body) {
-            let most = daemon::config::size::format(MAX_BYTES as u64);
+        if !(LEAST_BODY..=MAX_RECORD as u64).contains(&file.push.max_body) {
+            let most = daemon::config::size::format(MAX_RECORD as u64);
             faults.push(
-                loaded.fault("push.max_body", format_args!("must lie between 1KiB and {most}, the queue's size")),
+                loaded.fault(
+                    "push.max_body",
+                    format_args!("must lie between 1KiB and {most}, the largest record's size"),
+                ),
             );
         }
+        let spool = file.spool.checked(loaded, &mut faults);
 
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
             for name in names.iter().filter(|name| collectors::names().all(|known| known != name.as_str())) {
@@ -413,6 +482,7 @@ impl Config {
                 web,
                 mqtt,
                 include: file.publish.include.clone(),
+                spool,
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
                 log_level,
                 alert_webhook,
@@ -437,6 +507,7 @@ impl Config {
             ("serve.unix", self.unix != other.unix),
             ("serve.web_config_file", web_path(self) != web_path(other)),
             ("mqtt", broker(self) != broker(other)),
+            ("spool", self.spool != other.spool),
             ("push.max_body", self.max_body != other.max_body),
             ("log.level", self.log_level != other.log_level),
         ]
@@ -454,6 +525,42 @@ impl File {
             faults.push(loaded.fault("serve.listen", message));
         }
         listen.clone()
+    }
+}
+
+impl SpoolSection {
+    fn checked(&self, loaded: &Loaded<File>, faults: &mut Vec<Fault>) -> Spool {
+        let mut fault = |key: &str, message: String| faults.push(loaded.fault(&format!("spool.{key}"), message));
+        if self.directory.as_os_str().is_empty() {
+            fault("directory", "names no folder".to_owned());
+        }
+        if self.max_bytes < LEAST_SPOOL {
+            fault("max_bytes", "must be at least 4MiB".to_owned());
+        }
+        if self.max_age < Duration::from_secs(60) {
+            fault("max_age", "must be at least 1m".to_owned());
+        }
+        if self.retry_after < SHORTEST_RETRY {
+            fault("retry_after", "must be at least 100ms".to_owned());
+        }
+        if !(1..=1000).contains(&self.backlog_rate) {
+            fault("backlog_rate", "must lie between 1 and 1000 records a second".to_owned());
+        }
+        let mut confirm_by = Vec::new();
+        for name in &self.confirm_by {
+            match name.parse() {
+                Ok(name) => confirm_by.push(name),
+                Err(error) => fault("confirm_by", format!("{error}")),
+            }
+        }
+        Spool {
+            directory: self.directory.clone(),
+            max_bytes: self.max_bytes,
+            max_age: self.max_age,
+            confirm_by,
+            retry_after: self.retry_after,
+            backlog_rate: self.backlog_rate,
+        }
     }
 }
 
@@ -593,7 +700,10 @@ mod tests {
         let lines: Vec<_> = error.lines().collect();
         assert!(lines[0].starts_with("agent.toml:2:1: labels.a b: a label's name has letters"), "{error}");
         assert_eq!(lines[1], "agent.toml:3:1: labels.b: the value holds a control character");
-        assert_eq!(lines[2], "agent.toml:6:1: push.max_body: must lie between 1KiB and 4MiB, the queue's size");
+        assert_eq!(
+            lines[2],
+            "agent.toml:6:1: push.max_body: must lie between 1KiB and 4MiB, the largest record's size"
+        );
         assert_eq!(lines[3], "environment variable MONITORING_INTERVAL: interval: must lie between 100ms and 1h");
         assert_eq!(lines.len(), 4, "{error}");
         let timeouts = "[collectors.filesystem]\nmount_timeout = \"0s\"\n[collectors.gpu]\ntimeout = \"99ms\"\n";

@@ -68,7 +68,8 @@ fn run(switches: Switches, config: Config) -> ExitCode {
             Err(error) => {
                 let hint = "; `serve.listen` in the configuration, UTILIZER_AGENT__SERVE__LISTEN or PROMETHEUS_PORT choose another";
                 let hint = if matches!(error, utilizer_agent::app::AppError::Bind(_)) { hint } else { "" };
-                return fail(1, &format_args!("{error}{hint}"));
+                let code = if matches!(error, utilizer_agent::app::AppError::SpoolDirectory(_)) { USAGE } else { 1 };
+                return fail(code, &format_args!("{error}{hint}"));
             }
         };
         let stop = stop_signal(signals, app.reload(), switches);

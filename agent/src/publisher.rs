@@ -1,22 +1,24 @@
 //! From the outbox to the broker.
 //!
 //! One task: it turns readings into records, hands records to the connection as far as it takes them, and books what
-//! the broker says. It never waits for the network, so that the sampler and the push paths never wait for it.
+//! the broker and the groups of exporters say. It never waits for the network, so that the sampler and the push paths never
+//! wait for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use mqtt::{Cause, Client, Event, Events, Message, PublishError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use wire::messages::{HostState, Inventory, LossReason, Status};
-use wire::{Body, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
+use wire::messages::{Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus};
+use wire::{BootId, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
 use crate::config::Config;
 use crate::inventory;
 use crate::message;
-use crate::outbox::{Outbox, Outgoing, PutError};
+use crate::outbox::{Outbox, Outgoing, Post, PutError};
 use crate::sampler::Reading;
 
 /// Time that a stop gives the broker to acknowledge what is under way: the whole stop has 5 s.
@@ -28,35 +30,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The rest is for what else the process does while it ends.
 const _: () = assert!(DRAIN.as_millis() + FAREWELL.as_millis() <= 4000);
 
-/// The id of the status among publishes; records have theirs from kind and number.
+/// The id of the status among publishes; records have theirs from the outbox, which counts from 1.
 const STATUS_ID: u64 = u64::MAX;
 
-/// The outbox as everyone sees it: put into from anywhere, emptied by the publisher.
-#[derive(Clone)]
-pub struct Post {
-    outbox: Arc<Mutex<Outbox>>,
-    wake: Arc<Notify>,
-}
-
-impl Post {
-    /// Shares an outbox.
-    pub fn new(outbox: Outbox) -> Self {
-        Self { outbox: Arc::new(Mutex::new(outbox)), wake: Arc::new(Notify::new()) }
-    }
-
-    /// Numbers and queues a record; see [`Outbox::put`].
-    pub fn put<B: Body>(&self, time: Timestamp, body: B) -> Result<u64, PutError> {
-        let seq = self.lock().put(time, body)?;
-        self.wake.notify_one();
-        Ok(seq)
-    }
-
-    /// The outbox itself, for a moment.
-    pub fn lock(&self) -> MutexGuard<'_, Outbox> {
-        // No holder leaves it half changed on a panic: every method ends its change before anything can fail.
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Records handed over before others get their turn.
+const AT_ONCE: usize = 64;
 
 /// The connection as others see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,10 +66,13 @@ pub struct Publisher {
     config: watch::Receiver<Arc<Config>>,
     inventory: Inventory,
     link: watch::Sender<Link>,
-    published_losses: u64,
+    /// Publishes without an outcome: which record each is.
+    under_way: BTreeMap<u64, (BootId, Kind, u64)>,
+    /// The connection takes no more before one of those has its outcome.
+    full: bool,
     /// The broker has yet to get a status that says how things are.
     status_due: bool,
-    /// Why the last reading found no room in the outbox.
+    /// Why the last reading did not get into the spool.
     refused: Option<PutError>,
     /// Why the broker denied the last record, and the last status.
     denied: [Option<String>; 2],
@@ -115,18 +96,25 @@ impl Publisher {
             config,
             inventory,
             link,
-            published_losses: 0,
+            under_way: BTreeMap::new(),
+            full: false,
             status_due: false,
             refused: None,
             denied: [None, None],
         }
     }
 
-    /// Runs until `stop` returns; then says goodbye and gives the broker 2.5 s to acknowledge what waits.
+    /// Runs until `stop` returns; then says goodbye and gives the broker 2.5 s to acknowledge what is under way.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), TakenOver> {
         let mut stop = std::pin::pin!(stop);
         let post = self.post.clone();
+        let host = post.lock().host().clone();
+        let filters = [Topic::all_tier_statuses(), Topic::confirmations(&host), Topic::Control(host).to_string()];
+        if self.client.subscribe(filters).await.is_err() {
+            error!("BUG: the MQTT client ended before it began");
+        }
         loop {
+            let due = self.due();
             tokio::select! {
                 () = &mut stop => break,
                 event = self.events.recv() => match event {
@@ -140,9 +128,11 @@ impl Publisher {
                 Ok(()) = self.readings.changed() => self.take_reading(),
                 // The status names interval and labels.
                 Ok(()) = self.config.changed() => self.status_due = true,
-                () = post.wake.notified() => {}
+                () = post.news() => {}
+                () = at(due) => {}
             }
             self.pump();
+            post.ring();
         }
         self.stop().await;
         Ok(())
@@ -157,45 +147,57 @@ impl Publisher {
         let config = self.config.borrow().clone();
         let body = message::metrics(&reading, &config.labels, &config.include);
         let refused = self.post.put(reading.snapshot.time, body).err();
-        // Once per change: a queue can stay full for as long as the broker is away.
-        match (refused, self.refused) {
-            (Some(PutError::Full), Some(PutError::Full))
-            | (Some(PutError::Large(_)), Some(PutError::Large(_)))
-            | (None, None) => {}
-            (Some(PutError::Full), _) => {
-                warn!("the queue to the broker is full: readings are dropped, and the host's status names them")
+        // Once per change: a spool can stay full for as long as the exporters are away.
+        let sort = |error: &Option<PutError>| error.as_ref().map(std::mem::discriminant);
+        if sort(&refused) != sort(&self.refused) {
+            match &refused {
+                Some(PutError::Large(..)) => warn!(
+                    "readings are dropped: {}; let `publish.include` choose less",
+                    refused.as_ref().map(ToString::to_string).unwrap_or_default()
+                ),
+                Some(error) => warn!("readings are dropped: {error}"),
+                None => info!("the spool takes readings again"),
             }
-            (Some(error @ PutError::Large(_)), _) => warn!(
-                "readings are dropped, and the host's status names them: {error}; let `publish.include` choose less"
-            ),
-            (None, Some(_)) => info!("the queue to the broker has room for readings again"),
         }
         self.refused = refused;
-        self.status_due |= self.post.lock().losses().1 != self.published_losses;
+    }
+
+    /// When there is something to do if nothing happens before.
+    fn due(&self) -> Option<Instant> {
+        if self.full || !self.link.borrow().connected { None } else { self.post.lock().wake_at() }
     }
 
     /// Hands over as much as the connection takes.
     fn pump(&mut self) {
-        if !self.link.borrow().connected {
+        if self.full || !self.link.borrow().connected {
             return;
         }
-        if self.status_due {
+        if self.status_due || self.post.lock().status_due() {
             self.publish_status();
         }
-        let mut outbox = self.post.lock();
-        while let Some(outgoing) = outbox.take() {
-            let (kind, seq) = (outgoing.kind, outgoing.seq);
-            match self.client.try_publish(id(kind, seq), record_message(&outbox, outgoing)) {
-                Ok(()) => {}
-                Err(PublishError::Full(_) | PublishError::NotConnected(_) | PublishError::Stopped(_)) => {
-                    outbox.lost(kind, seq);
-                    break;
+        for _ in 0..AT_ONCE {
+            if self.full {
+                return;
+            }
+            let mut outbox = self.post.lock();
+            let Some(outgoing) = outbox.take() else { return };
+            let (id, record) = (outgoing.id, (outgoing.boot.clone(), outgoing.kind, outgoing.seq));
+            match self.client.try_publish(id, record_message(&outbox, outgoing)) {
+                Ok(()) => drop(self.under_way.insert(id, record)),
+                Err(error) => {
+                    outbox.lost(id);
+                    // Without a connection, the end of it is the next event.
+                    self.full = matches!(error, PublishError::Full(_)) && !self.under_way.is_empty();
+                    return;
                 }
             }
         }
     }
 
     fn book(&mut self, event: Event) -> Result<(), TakenOver> {
+        if let Event::Acked { .. } | Event::Lost { .. } | Event::Refused { .. } | Event::Disconnected { .. } = event {
+            self.full = false;
+        }
         match event {
             Event::Connected { .. } => {
                 info!("connected to the broker");
@@ -203,8 +205,10 @@ impl Publisher {
                     *link = Link { connected: true, problem: None, connections: link.connections + 1 };
                 });
                 self.status_due = true;
+                self.post.lock().connected();
             }
             Event::Disconnected { reason, retry_in } => {
+                self.post.lock().disconnected();
                 if reason.cause == Cause::TakenOver {
                     let host = self.post.lock().host().to_string();
                     return Err(TakenOver { host, reason: reason.sentence });
@@ -223,81 +227,119 @@ impl Publisher {
                 });
             }
             Event::Acked { id, .. } => {
-                let record = record_of(id);
-                if let Some((kind, seq)) = record {
-                    self.post.lock().acknowledged(kind, seq);
-                }
-                if self.denied[usize::from(record.is_none())].take().is_some() {
-                    info!("the broker takes this host's {} again", if record.is_some() { "records" } else { "status" });
+                let record = self.under_way.remove(&id);
+                self.post.lock().acknowledged(id, record.as_ref().map(|(_, kind, _)| *kind));
+                if self.denied[usize::from(id == STATUS_ID)].take().is_some() {
+                    info!("the broker takes this host's {} again", if id == STATUS_ID { "status" } else { "records" });
                 }
             }
             Event::Lost { id } => {
-                // The status is published anew at the next connection; a record waits for it.
-                if let Some((kind, seq)) = record_of(id) {
-                    self.post.lock().lost(kind, seq);
+                // The status is published anew at the next connection; a record is due again.
+                self.under_way.remove(&id);
+                self.post.lock().lost(id);
+            }
+            Event::Refused { id, code, retry, reason } => self.book_refusal(id, code, retry, reason),
+            Event::Received { message, ack } => {
+                self.hear(&message);
+                self.client.ack(ack);
+            }
+            Event::Subscribed { filter } => {
+                if filter == Topic::all_tier_statuses() {
+                    self.post.lock().subscribed();
                 }
             }
-            Event::Refused { id, code, reason, .. } => {
-                let record = record_of(id);
-                // Once per change: a missing access rule refuses every interval's records.
-                let before = self.denied[usize::from(record.is_none())].replace(reason.clone());
-                let news = before.as_deref() != Some(reason.as_str());
-                match record {
-                    Some((kind, seq)) => {
-                        if news {
-                            warn!(
-                                "the broker refuses {kind} record {seq}: {reason}; refused records are given up, and counted \
-                                 in utilizer_records_dropped_total"
-                            );
-                        }
-                        let why =
-                            if code.is_none() || code == Some(0x95) { LossReason::TooLarge } else { LossReason::Other };
-                        self.post.lock().refused(kind, seq, why);
-                    }
-                    None if news => {
-                        error!("the broker refuses this host's status: {reason}; check the broker's access rules");
-                    }
-                    None => {}
-                }
-            }
-            Event::Received { ack, .. } => self.client.ack(ack),
-            Event::Subscribed { .. } | Event::SubscriptionRefused { .. } => {}
+            Event::SubscriptionRefused { filter, reason, .. } => warn!(
+                "the broker refuses this host the subscription to {filter}: {reason}; without it nothing tells the agent what                  the exporters have, and records stay in the spool: `utilizer broker acl` prints the rules that a broker needs"
+            ),
         }
         Ok(())
     }
 
+    fn book_refusal(&mut self, id: u64, code: Option<u8>, retry: bool, reason: String) {
+        // Once per change: a missing access rule refuses every interval's records.
+        let before = self.denied[usize::from(id == STATUS_ID)].replace(reason.clone());
+        let news = before.as_deref() != Some(reason.as_str());
+        let Some((boot, kind, seq)) = self.under_way.remove(&id) else {
+            if id == STATUS_ID && news {
+                error!("the broker refuses this host's status: {reason}; check the broker's access rules");
+            }
+            return;
+        };
+        if retry {
+            // It is due again after `retry_after`, as one that nobody answered: the broker may take it then.
+            if news {
+                warn!(
+                    "the broker refuses {kind} record {seq}: {reason}; records stay in the spool and are tried again"
+                );
+            }
+            return;
+        }
+        let why = if code.is_none() || code == Some(0x95) { LossReason::TooLarge } else { LossReason::Other };
+        let halved = self.post.lock().refused(&boot, kind, seq, why);
+        if halved {
+            debug!("{kind} record {seq} is too large for the broker: it goes in two halves");
+        } else if news {
+            warn!(
+                "the broker refuses {kind} record {seq}: {reason}; such records are declared lost in the host's status"
+            );
+        }
+    }
+
+    /// What exporters and operators say.
+    fn hear(&self, message: &Message) {
+        // The end of a retained status.
+        if message.payload.is_empty() {
+            return;
+        }
+        let heard = match message.topic.parse() {
+            Ok(Topic::Tier(group, member)) => {
+                wire::decode_state::<TierStatus>("tier status", &message.payload).map(|status| {
+                    if (&status.group, &status.member) == (&group, &member) {
+                        self.post.lock().tier_status(&status);
+                    }
+                })
+            }
+            Ok(Topic::Confirmed(_, group, member)) => wire::decode_state::<Confirmation>("confirmed", &message.payload)
+                .map(|said| self.post.lock().confirmed(&group, &member, &said)),
+            Ok(Topic::Control(_)) => wire::decode_state::<Control>("control", &message.payload).map(|control| {
+                if let (ControlAction::RetireGroup, Some(group)) = (control.action, &control.group) {
+                    info!("{} retires the group {group}: no record waits for it any more", control.author);
+                    self.post.lock().retire(group, control.time);
+                }
+            }),
+            _ => Ok(()),
+        };
+        if let Err(error) = heard {
+            debug!("{}: {error}", message.topic);
+        }
+    }
+
     fn publish_status(&mut self) {
-        let (status, version) = self.status();
-        let message = status_message(&status);
+        let message = status_message(&self.status());
         match self.client.try_publish(STATUS_ID, message) {
-            Ok(()) => (self.published_losses, self.status_due) = (version, false),
+            Ok(()) => {
+                self.status_due = false;
+                self.post.lock().status_sent();
+            }
             Err(_) => debug!("the status goes out when there is room for it"),
         }
     }
 
-    fn status(&self) -> (Status, u64) {
+    fn status(&self) -> Status {
         let config = self.config.borrow().clone();
-        let outbox = self.post.lock();
-        let (losses, version) = outbox.losses();
-        let status = Status {
+        Status {
             interval_seconds: Some(config.interval.as_secs_f64()),
             labels: config.labels.clone(),
             inventory: Some(self.inventory.clone()),
-            dropped: losses.to_vec(),
-            ..bare_status(&outbox, HostState::Online)
-        };
-        (status, version)
+            ..bare_status(&self.post.lock(), HostState::Online)
+        }
     }
 
     async fn stop(mut self) {
-        let waiting = self.post.lock().len();
-        if waiting > 0 {
-            info!("{waiting} records wait for the broker; it has {:.1} s", DRAIN.as_secs_f64());
-        }
-        // What is not under way yet gets its chance as acknowledgements make room for it.
+        // What was made last gets its chance. The rest stays in the spool.
+        self.pump();
         let drained = tokio::time::timeout(DRAIN, async {
-            while self.link.borrow().connected && !self.post.lock().is_empty() {
-                self.pump();
+            while self.link.borrow().connected && !self.under_way.is_empty() {
                 match self.events.recv().await {
                     Some(event) => {
                         if self.book(event).is_err() {
@@ -321,9 +363,10 @@ impl Publisher {
                 tokio::select! {
                     _ = &mut disconnected => break,
                     event = self.events.recv() => match event {
-                        Some(Event::Acked { id, .. }) => if let Some((kind, seq)) = record_of(id) {
-                            self.post.lock().acknowledged(kind, seq);
-                        },
+                        Some(Event::Acked { id, .. }) => {
+                            let record = self.under_way.remove(&id);
+                            self.post.lock().acknowledged(id, record.map(|(_, kind, _)| kind));
+                        }
                         Some(_) => {}
                         None => break,
                     },
@@ -332,32 +375,32 @@ impl Publisher {
         }
         let left = self.post.lock().len();
         if left > 0 {
-            warn!("{left} records were not acknowledged by the broker and are lost with this run");
+            info!("{left} records stay in the spool for the next start");
         }
     }
 }
 
-fn id(kind: Kind, seq: u64) -> u64 {
-    (kind as u64) << 56 | seq
-}
-
-fn record_of(id: u64) -> Option<(Kind, u64)> {
-    let kind = Kind::ALL.into_iter().find(|kind| *kind as u64 == id >> 56)?;
-    Some((kind, id & ((1 << 56) - 1)))
+/// Returns at that moment, or never.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn record_message(outbox: &Outbox, outgoing: Outgoing) -> Message {
-    let Outgoing { kind, seq, payload } = outgoing;
+    let Outgoing { boot, kind, seq, payload, .. } = outgoing;
     Message {
         topic: Topic::Telemetry(outbox.host().clone(), kind).to_string(),
         payload,
         retain: false,
         content_type: Some(CONTENT_TYPE.to_owned()),
-        user_properties: wire::user_properties(outbox.host(), Some(outbox.boot()), kind, Some(seq)),
+        user_properties: wire::user_properties(outbox.host(), Some(&boot), kind, Some(seq)),
     }
 }
 
 fn bare_status(outbox: &Outbox, state: HostState) -> Status {
+    let delivery::sender::Waiting { groups, lowest_unconfirmed, dropped } = outbox.status();
     Status {
         v: VERSION,
         host: outbox.host().clone(),
@@ -369,9 +412,9 @@ fn bare_status(outbox: &Outbox, state: HostState) -> Status {
         interval_seconds: None,
         labels: Default::default(),
         inventory: None,
-        groups: Vec::new(),
-        lowest_unconfirmed: Default::default(),
-        dropped: Vec::new(),
+        groups,
+        lowest_unconfirmed,
+        dropped,
     }
 }
 
@@ -388,17 +431,4 @@ fn status_message(status: &Status) -> Message {
 /// What the broker publishes when the agent vanishes.
 pub fn last_will(post: &Post) -> Message {
     status_message(&bare_status(&post.lock(), HostState::Offline))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn publish_ids_lead_back_to_their_records() {
-        for kind in Kind::ALL {
-            assert_eq!(record_of(id(kind, 7)), Some((kind, 7)));
-        }
-        assert_eq!(record_of(STATUS_ID), None);
-    }
 }

@@ -17,9 +17,9 @@ use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
 use crate::exposition::{self, Choice, Format, Order};
 use crate::gauges;
-use crate::outbox::{MAX_BYTES, PutError};
+use crate::outbox::{Counts, Post, PutError};
 use crate::own_process::OwnProcess;
-use crate::publisher::{Link, Post};
+use crate::publisher::Link;
 use crate::push::{BodyFault, logs, pipeline};
 use crate::sampler::{Handle, Reading};
 use crate::snapshot::{Families, Labels, Section};
@@ -277,22 +277,7 @@ impl Server {
         out.value(f64::from(link.connected));
         out.counter("utilizer_mqtt_connections_total", "Connections made to the broker.");
         out.value(link.connections as f64);
-        let outbox = publishing.post.lock();
-        out.gauge("utilizer_queue_records", "Records that the broker has not acknowledged.");
-        out.value(outbox.len() as f64);
-        out.gauge("utilizer_queue_bytes", "Their bytes.");
-        out.value(outbox.bytes() as f64);
-        out.gauge("utilizer_queue_limit_bytes", "Bytes that may wait; records over it are given up.");
-        out.value(MAX_BYTES as f64);
-        let mut family = |name: &'static str, help: &'static str, value: fn(crate::outbox::Counts) -> u64| {
-            out.counter(name, help);
-            for kind in Kind::ALL {
-                out.push(&Labels::new([("kind", kind.as_str())]), value(outbox.counts(kind)) as f64);
-            }
-        };
-        family("utilizer_records_total", "Records made.", |c| c.made);
-        family("utilizer_records_acknowledged_total", "Records that the broker acknowledged.", |c| c.acknowledged);
-        family("utilizer_records_dropped_total", "Records given up; the host's status names them.", |c| c.dropped);
+        describe_spool(&publishing.post, out);
     }
 
     fn ready(&self) -> Response {
@@ -350,8 +335,8 @@ impl Server {
             }
         };
         put.map_err(|error| match error {
-            PutError::Full => busy(error.to_string()),
-            PutError::Large(_) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            PutError::Full(_) | PutError::Disk(_) => busy(error.to_string()),
+            PutError::Large(..) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         })?;
         self.pushed[push as usize].fetch_add(count as u64, Ordering::Relaxed);
         Ok(text(StatusCode::ACCEPTED, format!("{count} taken")))
@@ -421,8 +406,8 @@ impl Server {
         let link = publishing.link.borrow();
         let waiting = publishing.post.lock().len();
         match (link.connected, &link.problem) {
-            (true, _) => format!("Connected; {waiting} records wait for its acknowledgement."),
-            (false, Some(problem)) => format!("Not connected: {problem}; {waiting} records wait."),
+            (true, _) => format!("Connected; {waiting} records wait in the spool to be confirmed."),
+            (false, Some(problem)) => format!("Not connected: {problem}; {waiting} records wait in the spool."),
             (false, None) => "Connecting.".to_owned(),
         }
     }
@@ -455,6 +440,50 @@ fn chosen(query: &str, settings: &CollectorSettings) -> Result<Option<Vec<&'stat
     };
     let chosen = collect.iter().map(known).collect::<Result<Vec<_>, _>>()?;
     Ok((!chosen.is_empty()).then_some(chosen))
+}
+
+/// What waits on disk, and what became of the rest.
+fn describe_spool(post: &Post, out: &mut Families) {
+    let mut outbox = post.lock();
+    let of = |kind: Kind| Labels::new([("kind", kind.as_str())]);
+    let now = Timestamp::from(SystemTime::now());
+    let depths: Vec<_> = Kind::ALL.into_iter().map(|kind| (kind, outbox.depth(kind, now))).collect();
+    out.gauge("utilizer_spool_bytes", "Size of the spool on disk.");
+    depths.iter().for_each(|(kind, depth)| out.push(&of(*kind), depth.bytes as f64));
+    out.gauge("utilizer_spool_limit_bytes", "Bound of all kinds together; over it the least valuable records go.");
+    out.value(outbox.limit() as f64);
+    out.gauge(
+        "utilizer_spool_records",
+        "Records that some group of exporters, or without a group the broker, has yet to take.",
+    );
+    depths.iter().for_each(|(kind, depth)| out.push(&of(*kind), depth.records as f64));
+    out.gauge("utilizer_spool_oldest_seconds", "Age of the oldest of them; 0 without one.");
+    depths.iter().for_each(|(kind, depth)| out.push(&of(*kind), depth.oldest_seconds));
+    type Family = (&'static str, &'static str, fn(Counts) -> u64);
+    let families: [Family; 6] = [
+        ("utilizer_records_total", "Records made.", |c| c.made),
+        ("utilizer_records_acknowledged_total", "Publishes that the broker acknowledged, repeated ones too.", |c| {
+            c.acknowledged
+        }),
+        ("utilizer_records_retransmitted_total", "Publishes of records that were published before.", |c| {
+            c.retransmitted
+        }),
+        (
+            "utilizer_records_freed_total",
+            "Records that every group of exporters has, or that the broker took where there is no group.",
+            |c| c.freed,
+        ),
+        ("utilizer_records_dropped_total", "Records declared lost; the host's status names them.", |c| c.declared),
+        ("utilizer_records_refused_total", "Records that never got into the spool.", |c| c.refused),
+    ];
+    for (name, help, value) in families {
+        out.counter(name, help);
+        Kind::ALL.into_iter().for_each(|kind| out.push(&of(kind), value(outbox.counts(kind)) as f64));
+    }
+    out.gauge("utilizer_group_online", "Whether a group of exporters that is waited for looks online.");
+    for (group, online) in outbox.groups() {
+        out.push(&Labels::new([("group", group.as_str())]), f64::from(u8::from(online)));
+    }
 }
 
 /// 503, with the time after which another try makes sense.

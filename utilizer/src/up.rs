@@ -109,6 +109,7 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
         interval,
         serve: agent_config::ServeSection { listen: listen.clone(), ..Default::default() },
         mqtt: agent_config::MqttSection { url: format!("mqtt://{broker}"), ..Default::default() },
+        spool: agent_config::SpoolSection { directory: data_dir.join("agent-spool"), ..Default::default() },
         ..Default::default()
     };
     // The port that the system chooses for port 0 is not known yet; any other stands for it.

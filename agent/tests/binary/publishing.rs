@@ -152,6 +152,7 @@ fn an_agent_whose_session_is_taken_over_ends() {
     let (mut stream, _) = broker.accept().unwrap();
     assert_eq!(packet(&mut stream), 0x10, "CONNECT");
     stream.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+    assert_eq!(packet(&mut stream), 0x82, "SUBSCRIBE");
     assert_eq!(packet(&mut stream), 0x33, "PUBLISH, QoS 1, retained: the birth");
     stream.write_all(&[0xE0, 1, 0x8E]).unwrap();
     // As brokers do, it closes; what the agent had on its way is read first, so that no reset overtakes the reason.

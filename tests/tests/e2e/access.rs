@@ -97,7 +97,8 @@ impl Fleet {
 
     /// An agent that calls itself `host` and comes as `user`.
     fn agent(&self, host: &str, user: &str) -> Program {
-        let more = "[serve]\nlisten = \"127.0.0.1:0\"\n";
+        let spool = tempfile::Builder::new().prefix("agent-spool").tempdir_in(&self.folder).unwrap().keep();
+        let more = format!("[serve]\nlisten = \"127.0.0.1:0\"\n[spool]\ndirectory = \"{}\"\n", spool.display());
         self.start("utilizer-agent", &format!("host = \"{host}\"\ninterval = \"1s\"\n{more}{}", self.mqtt(user)))
     }
 

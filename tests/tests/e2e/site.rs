@@ -101,7 +101,8 @@ impl Site {
 
     /// The agent of the host [`HOST`], which samples every second.
     pub(crate) fn agent(&self) -> File {
-        self.file("agents").set("host", HOST).set("interval", "1s")
+        let spool = tempfile::Builder::new().prefix("agent-spool").tempdir_in(self.path("")).unwrap().keep();
+        self.file("agents").set("host", HOST).set("interval", "1s").set("spool.directory", spool.display().to_string())
     }
 
     /// An exporter that writes every interval with its processes, and soon.

@@ -20,12 +20,14 @@ pub(crate) struct Setup {
     environment: Vec<(&'static str, String)>,
     /// In front of the binary's name: a program that runs it.
     before: Vec<String>,
+    /// Whether other users may read the configuration.
+    readable: bool,
 }
 
 impl Setup {
     /// An agent named `h` that samples ten times a second, serves on a free port and has no broker.
     pub(crate) fn new() -> Self {
-        let setup = Self { file: toml::Table::new(), environment: Vec::new(), before: Vec::new() };
+        let setup = Self { file: toml::Table::new(), environment: Vec::new(), before: Vec::new(), readable: false };
         setup.set("host", "h").set("interval", "100ms").set("serve.listen", "127.0.0.1:0").set("mqtt.enabled", false)
     }
 
@@ -58,11 +60,28 @@ impl Setup {
         self
     }
 
+    /// Lets other users read the configuration, for an agent that runs as one of them.
+    pub(crate) fn readable_by_all(mut self) -> Self {
+        self.readable = true;
+        self
+    }
+
+    /// The file's text. Each start has a spool of its own, unless a test says where it is.
+    fn text(&self, folder: &Path) -> String {
+        let mut file = self.file.clone();
+        let spool = file.entry("spool").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+        spool.entry("directory").or_insert_with(|| folder.join("spool").display().to_string().into());
+        file.to_string()
+    }
+
     /// Starts the agent.
     pub(crate) fn start(&self) -> Agent {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("agent.toml");
-        std::fs::write(&config, self.file.to_string()).unwrap();
+        std::fs::write(&config, self.text(folder.path())).unwrap();
+        if self.readable {
+            std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
         let mut words = self.before.clone();
         words.extend([BINARY.to_owned(), "--config".to_owned(), config.display().to_string()]);
         let mut child = command(Path::new(&words[0]))
@@ -76,7 +95,7 @@ impl Setup {
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), output.clone());
         collect(child.stderr.take().unwrap(), output.clone());
-        Agent { child, output, config, _folder: folder }
+        Agent { child, output, config, folder }
     }
 }
 
@@ -85,8 +104,8 @@ pub(crate) struct Agent {
     child: Child,
     output: Arc<Mutex<String>>,
     config: PathBuf,
-    /// The configuration lies in it.
-    _folder: tempfile::TempDir,
+    /// Configuration and spool lie in it.
+    folder: tempfile::TempDir,
 }
 
 impl Agent {
@@ -145,7 +164,7 @@ impl Agent {
 
     /// Puts another configuration into its file and tells it.
     pub(crate) fn reload(&self, setup: &Setup) {
-        self.reload_text(&setup.file.to_string());
+        self.reload_text(&setup.text(self.folder.path()));
     }
 
     /// The same with the text of a file.

@@ -1,0 +1,303 @@
+//! The thread that waits for the disk, so that nobody else does: it syncs, writes down what must outlive a crash, trims what
+//! was freed, and makes room.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use spool::{Reserve, SegmentInfo, Trim, state};
+use tracing::{error, info, warn};
+use wire::Kind;
+use wire::messages::{Loss, LossReason};
+
+use super::{Outbox, Post};
+
+/// Time from one sync to the next: half of what may be lost when the machine ends.
+const SYNC: Duration = Duration::from_millis(500);
+
+/// How often the age of what waits is looked at.
+const AGE: Duration = Duration::from_secs(60);
+
+/// How often it is said that records go because the spool is full or old.
+const COMPLAINT: Duration = Duration::from_secs(600);
+
+/// The state's name in the spool's folder.
+pub(super) const STATE: &str = "delivery";
+
+/// Wakes the keeper.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<Rung>,
+    heard: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Rung {
+    ring: bool,
+    stop: bool,
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something to do, within [`SYNC`].
+    pub(super) fn ring(&self) {
+        if !std::mem::replace(&mut self.lock().ring, true) {
+            self.heard.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.lock().stop = true;
+        self.heard.notify_one();
+    }
+
+    /// Waits for a ring, but not longer than until `by`, and then until `pause` after `last`. `true`: it is to stop.
+    fn wait(&self, last: Instant, by: Instant) -> bool {
+        let mut rung = self.lock();
+        loop {
+            let now = Instant::now();
+            let until = if rung.ring { last + SYNC } else { by };
+            if rung.stop || until <= now {
+                rung.ring = false;
+                return rung.stop;
+            }
+            rung = self.heard.wait_timeout(rung, until - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The running keeper. When it is dropped, everything is synced and the thread ends.
+#[derive(Debug)]
+pub struct Keeping {
+    bell: std::sync::Arc<Bell>,
+    thread: Option<JoinHandle<()>>,
+    /// A folder that goes with this run.
+    pub(super) temporary: Option<PathBuf>,
+    /// Held for the lock on the spool's folder.
+    _lock: File,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.bell.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has said what it is.
+            let _ = thread.join();
+        }
+        if let Some(folder) = &self.temporary {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+pub(super) struct Keeper {
+    post: Post,
+    dir: PathBuf,
+    reserve: Reserve,
+    /// The version of the sender's state that is on disk.
+    written: u64,
+    /// What goes wrong now; said once.
+    trouble: Option<String>,
+    complained: Option<Instant>,
+    dropped: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(post: Post, dir: PathBuf, reserve: Reserve) -> Self {
+        Self { post, dir, reserve, written: 0, trouble: None, complained: None, dropped: 0 }
+    }
+
+    pub(super) fn spawn(mut self, lock: File) -> io::Result<Keeping> {
+        let bell = self.post.bell.clone();
+        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
+            let mut last = Instant::now();
+            let mut aged = last.checked_sub(AGE).unwrap_or(last);
+            loop {
+                let stop = self.post.bell.wait(last, aged + AGE);
+                last = Instant::now();
+                let result = self.pass(last >= aged + AGE);
+                if last >= aged + AGE {
+                    aged = last;
+                }
+                self.say(result);
+                if stop {
+                    return;
+                }
+            }
+        })?;
+        Ok(Keeping { bell, thread: Some(thread), temporary: None, _lock: lock })
+    }
+
+    fn say(&mut self, result: io::Result<()>) {
+        let trouble = result.err().map(|error| error.to_string());
+        match &trouble {
+            Some(why) if self.trouble.as_ref() != Some(why) => error!(
+                "the spool in {} can't be kept: {why}; records go on to the broker, but would not outlive the machine",
+                self.dir.display()
+            ),
+            None if self.trouble.is_some() => info!("the spool in {} is kept again", self.dir.display()),
+            _ => {}
+        }
+        self.trouble = trouble;
+    }
+
+    fn pass(&mut self, look_at_age: bool) -> io::Result<()> {
+        self.sync()?;
+        self.write_down()?;
+        self.pass_over_missing();
+        self.trim()?;
+        // Each round lets one segment go; what is still too much then waits for the next pass.
+        for _ in 0..16 {
+            let Some((kind, segment, reason)) = over_bounds(&mut self.post.lock(), look_at_age) else { break };
+            self.evict(kind, segment, reason)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        for kind in Kind::ALL {
+            let syncer = {
+                let mut outbox = self.post.lock();
+                let log = &mut outbox.shelf(kind).log;
+                if log.synced() == log.next() {
+                    continue;
+                }
+                log.sync_handle()
+            };
+            syncer.run()?;
+            self.post.lock().shelf(kind).log.mark_synced(syncer);
+        }
+        Ok(())
+    }
+
+    /// Writes down what the sender wants to find after a crash.
+    fn write_down(&mut self) -> io::Result<()> {
+        let (disk, version) = {
+            let outbox = self.post.lock();
+            if outbox.sender.version() == self.written {
+                return Ok(());
+            }
+            outbox.sender.disk()
+        };
+        let text = serde_json::to_vec(&disk).map_err(io::Error::other)?;
+        let dir = &self.dir;
+        self.reserve.spend(|| state::write(dir, STATE, &text))?;
+        self.written = version;
+        self.post.lock().sender.durable(version);
+        self.post.wake.notify_one();
+        Ok(())
+    }
+
+    /// Records that can't be read, or that no broker takes, go once their loss is on disk.
+    fn pass_over_missing(&self) {
+        let mut outbox = self.post.lock();
+        let missing = std::mem::take(&mut outbox.missing);
+        for (version, kind, from, to) in missing {
+            if version <= self.written {
+                outbox.shelf(kind).free_indices(from, to);
+            } else {
+                outbox.missing.push((version, kind, from, to));
+            }
+        }
+    }
+
+    fn trim(&self) -> io::Result<()> {
+        {
+            let mut outbox = self.post.lock();
+            for freed in outbox.sender.take_freed() {
+                outbox.counts[freed.kind as usize].freed += freed.seqs.count();
+                outbox.shelf(freed.kind).free(&freed.boot, &freed.seqs);
+            }
+        }
+        for kind in Kind::ALL {
+            let trim = {
+                let mut outbox = self.post.lock();
+                let shelf = outbox.shelf(kind);
+                let to = shelf.trim_to();
+                shelf.log.begin_trim(to)?
+            };
+            self.finish(kind, trim)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, kind: Kind, trim: Option<Trim>) -> io::Result<()> {
+        let Some(trim) = trim else { return Ok(()) };
+        trim.run()?;
+        let mut outbox = self.post.lock();
+        let shelf = outbox.shelf(kind);
+        shelf.log.end_trim(trim)?;
+        shelf.forget_runs();
+        // Room may have been given up for a state.
+        self.reserve.refill()
+    }
+
+    /// Declares what is still owed of a segment, and lets it go once that is on disk.
+    fn evict(&mut self, kind: Kind, segment: SegmentInfo, reason: LossReason) -> io::Result<()> {
+        let declared = {
+            let mut outbox = self.post.lock();
+            let before = outbox.sender.unfreed(kind);
+            for (boot, from, to) in outbox.shelf(kind).seqs(segment.from, segment.to) {
+                let _version = outbox.sender.evicted(&Loss { boot, kind, from, to, reason });
+            }
+            let declared = before.saturating_sub(outbox.sender.unfreed(kind));
+            outbox.counts[kind as usize].declared += declared;
+            declared
+        };
+        self.write_down()?;
+        let trim = {
+            let mut outbox = self.post.lock();
+            let log = &mut outbox.shelf(kind).log;
+            log.begin_trim(segment.to + 1)?
+        };
+        self.finish(kind, trim)?;
+        self.dropped += declared;
+        if self.dropped > 0 && self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+            let why = match reason {
+                LossReason::Age => "older than `spool.max_age`",
+                _ => "over `spool.max_bytes`",
+            };
+            warn!("the spool is {why}: {} {kind} records go, and are declared lost in the host's status", self.dropped);
+            self.complained = Some(Instant::now());
+            self.dropped = 0;
+        }
+        Ok(())
+    }
+}
+
+/// The segment that is to go next, if one is.
+fn over_bounds(outbox: &mut Outbox, look_at_age: bool) -> Option<(Kind, SegmentInfo, LossReason)> {
+    if let Some(pressed) = outbox.pressed.take() {
+        // What is less valuable makes room; metrics also for themselves.
+        let victims = Kind::ALL.into_iter().filter(|kind| *kind < pressed || *kind == Kind::Metrics);
+        let found = victims.filter_map(|kind| Some((kind, outbox.shelves.get(kind as usize)?.log.oldest()?))).next();
+        if let Some((kind, oldest)) = found {
+            return Some((kind, oldest, LossReason::Full));
+        }
+    }
+    // Metrics go before the bound is reached, so that the next reading finds room.
+    let metrics = &outbox.shelves.get(Kind::Metrics as usize)?.log;
+    if outbox.bytes() > outbox.max_bytes - outbox.max_bytes / 8 && metrics.segments() > 1 {
+        return Some((Kind::Metrics, metrics.oldest()?, LossReason::Full));
+    }
+    if !look_at_age {
+        return None;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let before = u64::try_from(now.saturating_sub(outbox.max_age.as_millis())).unwrap_or(u64::MAX);
+    for shelf in &mut outbox.shelves {
+        // All of a segment is too old when its last record is; most segments are too young at their first.
+        if let Some(oldest) = shelf.log.oldest().filter(|oldest| oldest.first_ms < before)
+            && shelf.appended_ms(oldest.to).is_none_or(|last| last < before)
+        {
+            return Some((shelf.kind, oldest, LossReason::Age));
+        }
+    }
+    None
+}

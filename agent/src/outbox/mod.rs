@@ -1,0 +1,385 @@
+//! Durable records on their way to the groups of exporters: numbered, on disk, and freed when every group has them.
+//!
+//! A record is appended to its kind's log (`crates/spool`), which the [keeper] syncs within a second. What goes to the broker
+//! and when, and what may be forgotten, says [`delivery::Sender`]. Nobody who puts a record waits for the disk to sync or for
+//! the network.
+
+mod keeper;
+mod open;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use delivery::{Millis, Sender};
+use spool::AppendError;
+use tokio::sync::Notify;
+use tracing::warn;
+use wire::messages::{Confirmation, Logs, Loss, LossReason, Pipeline, TierStatus};
+use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
+
+use keeper::Bell;
+pub use keeper::Keeping;
+pub use open::{OpenError, open};
+use shelf::{Shelf, Unreadable};
+
+/// The most bytes that one record may have.
+pub const MAX_RECORD: usize = 4 << 20;
+
+/// Records of this host that some group, or the broker, has yet to take.
+#[derive(Debug)]
+pub struct Outbox {
+    host: HostName,
+    boot: BootId,
+    began: Instant,
+    max_bytes: u64,
+    max_age: Duration,
+    /// In the order of [`Kind::ALL`].
+    shelves: Vec<Shelf>,
+    sender: Sender,
+    counts: [Counts; Kind::ALL.len()],
+    /// The most valuable kind that found no room since the keeper looked.
+    pressed: Option<Kind>,
+    /// Records that can't be passed over before their loss is on disk: version, kind, indices.
+    missing: Vec<(u64, Kind, u64, u64)>,
+    /// Why records can't be read now; said once.
+    unreadable: Option<String>,
+}
+
+/// What became of the records of one kind since the agent started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Made.
+    pub made: u64,
+    /// Handed to the broker again, because no group confirmed them in time.
+    pub retransmitted: u64,
+    /// Publishes that the broker acknowledged. That is not their delivery.
+    pub acknowledged: u64,
+    /// Committed by every group that takes the kind; where there is no group, taken by the broker.
+    pub freed: u64,
+    /// Declared lost.
+    pub declared: u64,
+    /// Never got into the spool.
+    pub refused: u64,
+}
+
+/// A record to hand to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Names the publish.
+    pub id: u64,
+    /// The run that made it.
+    pub boot: BootId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its number.
+    pub seq: u64,
+    /// The encoded record.
+    pub payload: Bytes,
+}
+
+/// A record is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// The spool is at its bound, or the disk is full.
+    #[error("the spool is full ({0}); try again when the exporters have caught up, or raise `spool.max_bytes`")]
+    Full(String),
+    /// It alone is larger than a record may be.
+    #[error("a record of {0} bytes is larger than {1}, the most that one may have; send less at a time")]
+    Large(usize, usize),
+    /// The disk does not take it.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// A kind's part of the spool, for `/metrics`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Depth {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Records that some group, or the broker, has yet to take.
+    pub records: u64,
+    /// How old the oldest one is, in seconds.
+    pub oldest_seconds: f64,
+}
+
+impl Outbox {
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn shelf(&mut self, kind: Kind) -> &mut Shelf {
+        // One for each kind, in their order.
+        &mut self.shelves[kind as usize]
+    }
+
+    fn bytes(&self) -> u64 {
+        self.shelves.iter().map(|shelf| shelf.log.bytes()).sum()
+    }
+
+    fn largest_record(&self) -> usize {
+        MAX_RECORD.min(usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX))
+    }
+
+    fn put<B: Body>(&mut self, time: Timestamp, body: B) -> Result<u64, PutError> {
+        let kind = B::KIND;
+        let seq = self.shelf(kind).next_seq();
+        let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
+        let payload = wire::encode(&Record { head, body });
+        let put = self.put_encoded(kind, &payload);
+        let counts = &mut self.counts[kind as usize];
+        match put {
+            Ok(()) => counts.made += 1,
+            Err(_) => counts.refused += 1,
+        }
+        put?;
+        self.sender.appended(kind, seq);
+        Ok(seq)
+    }
+
+    fn put_encoded(&mut self, kind: Kind, payload: &[u8]) -> Result<(), PutError> {
+        let most = self.largest_record();
+        if payload.len() > most {
+            return Err(PutError::Large(payload.len(), most));
+        }
+        if self.bytes() + payload.len() as u64 > self.max_bytes {
+            self.pressed = self.pressed.max(Some(kind));
+            return Err(PutError::Full(format!("{} bytes", self.max_bytes)));
+        }
+        self.shelf(kind).put(payload).map_err(|error| match error {
+            AppendError::NoSpace(_) => {
+                self.pressed = self.pressed.max(Some(kind));
+                PutError::Full(error.to_string())
+            }
+            AppendError::TooLarge { bytes, most } => PutError::Large(bytes, most),
+            AppendError::Io { .. } => PutError::Disk(error.to_string()),
+        })
+    }
+
+    /// The next record for the broker, if one is due.
+    pub fn take(&mut self) -> Option<Outgoing> {
+        let now = self.now();
+        while let Some(publish) = self.sender.next(now) {
+            match self.shelf(publish.kind).read(&publish.boot, publish.seq) {
+                Ok(payload) => {
+                    self.unreadable = None;
+                    self.counts[publish.kind as usize].retransmitted += u64::from(publish.again);
+                    let delivery::sender::Publish { id, boot, kind, seq, .. } = publish;
+                    return Some(Outgoing { id, boot, kind, seq, payload });
+                }
+                Err(Unreadable::Gone(from, to)) => {
+                    warn!(
+                        "{} records of the spool are damaged: {} of them are declared lost",
+                        publish.kind,
+                        to - from + 1
+                    );
+                    self.missing(publish.kind, from, to);
+                }
+                Err(Unreadable::Later(error)) => {
+                    // As one that the broker did not answer: it is due again after a while.
+                    let why = error.to_string();
+                    if self.unreadable.as_ref() != Some(&why) {
+                        warn!("{why}; it is tried again");
+                    }
+                    self.unreadable = Some(why);
+                }
+            }
+        }
+        None
+    }
+
+    /// Declares records that are no longer there.
+    fn missing(&mut self, kind: Kind, from: u64, to: u64) {
+        for (boot, from, to) in self.shelves[kind as usize].seqs(from, to) {
+            let _version = self.sender.missing(&Loss { boot, kind, from, to, reason: LossReason::Corrupt });
+            self.counts[kind as usize].declared += to - from + 1;
+        }
+        self.missing.push((self.sender.version(), kind, from, to));
+    }
+
+    /// Whether the moment has come to say the host's status anew.
+    pub fn status_due(&self) -> bool {
+        self.sender.status_due(self.now())
+    }
+
+    /// It was said.
+    pub fn status_sent(&mut self) {
+        let now = self.now();
+        self.sender.status_sent(now);
+    }
+
+    /// What the host's status says of delivery.
+    pub fn status(&self) -> delivery::sender::Waiting {
+        self.sender.status()
+    }
+
+    /// When [`Outbox::take`] or [`Outbox::status_due`] may have something, if nothing happens before.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let at = self.sender.wake_at(self.now());
+        (at != Millis::NEVER).then(|| self.began + Duration::from_millis(at.0.min(1 << 40)))
+    }
+
+    /// The connection stands.
+    pub fn connected(&mut self) {
+        self.sender.connected();
+    }
+
+    /// What the broker knows of groups arrives now.
+    pub fn subscribed(&mut self) {
+        let now = self.now();
+        self.sender.subscribed(now);
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        let now = self.now();
+        self.sender.disconnected(now);
+    }
+
+    /// The broker took a publish.
+    pub fn acknowledged(&mut self, id: u64, kind: Option<Kind>) {
+        if let Some(kind) = kind {
+            self.counts[kind as usize].acknowledged += 1;
+        }
+        let now = self.now();
+        self.sender.puback(id, now);
+    }
+
+    /// A publish did not reach the broker.
+    pub fn lost(&mut self, id: u64) {
+        let now = self.now();
+        self.sender.lost(id, now);
+    }
+
+    /// An exporter announced itself.
+    pub fn tier_status(&mut self, status: &TierStatus) {
+        self.sender.tier_status(status);
+    }
+
+    /// An exporter says what it has.
+    pub fn confirmed(&mut self, group: &GroupName, member: &MemberName, said: &Confirmation) {
+        let now = self.now();
+        self.sender.confirmation(group, member, said, now);
+    }
+
+    /// A group is gone for good.
+    pub fn retire(&mut self, group: &GroupName, at: Timestamp) {
+        self.sender.retire(group, at);
+    }
+
+    /// The broker never takes this record: its halves go under numbers of their own, and the number is declared lost. Says
+    /// whether there were halves.
+    pub fn refused(&mut self, boot: &BootId, kind: Kind, seq: u64, reason: LossReason) -> bool {
+        let halves = reason == LossReason::TooLarge && self.halve(boot, kind, seq);
+        let before = self.sender.unfreed(kind);
+        let _version = self.sender.evicted(&Loss { boot: boot.clone(), kind, from: seq, to: seq, reason });
+        self.counts[kind as usize].declared += before.saturating_sub(self.sender.unfreed(kind));
+        let shelf = &self.shelves[kind as usize];
+        if let Some(index) = shelf.index_of(boot, seq) {
+            self.missing.push((self.sender.version(), kind, index, index));
+        }
+        halves
+    }
+
+    fn halve(&mut self, boot: &BootId, kind: Kind, seq: u64) -> bool {
+        let Ok(payload) = self.shelf(kind).read(boot, seq) else { return false };
+        let Ok(head) = wire::decode_head(&payload) else { return false };
+        match kind {
+            Kind::Logs => wire::decode_body::<Logs>(&payload).is_ok_and(|mut body| {
+                let rest = body.records.split_off(body.records.len() / 2);
+                self.put_halves(head.time, !body.records.is_empty(), body, Logs { records: rest })
+            }),
+            Kind::Pipeline => wire::decode_body::<Pipeline>(&payload).is_ok_and(|mut body| {
+                let rest = body.records.split_off(body.records.len() / 2);
+                self.put_halves(head.time, !body.records.is_empty(), body, Pipeline { records: rest })
+            }),
+            Kind::Metrics | Kind::Alerts | Kind::Jobs => false,
+        }
+    }
+
+    fn put_halves<B: Body>(&mut self, time: Timestamp, both: bool, first: B, second: B) -> bool {
+        both && self.put(time, first).is_ok() && self.put(time, second).is_ok()
+    }
+
+    /// Records that were not freed.
+    pub fn len(&self) -> u64 {
+        Kind::ALL.into_iter().map(|kind| self.sender.unfreed(kind)).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bound of all kinds together, in bytes.
+    pub fn limit(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// What became of the records of a kind.
+    pub fn counts(&self, kind: Kind) -> Counts {
+        self.counts[kind as usize]
+    }
+
+    /// How much of a kind there is.
+    pub fn depth(&mut self, kind: Kind, now: Timestamp) -> Depth {
+        let records = self.sender.unfreed(kind);
+        let shelf = self.shelf(kind);
+        let made = if records > 0 { shelf.oldest_ms() } else { None };
+        let age = made.map_or(0, |made| (now.as_millis().max(0) as u64).saturating_sub(made));
+        Depth { bytes: shelf.log.bytes(), records, oldest_seconds: age as f64 / 1000.0 }
+    }
+
+    /// The groups that are waited for, and whether each looks online.
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupName, bool)> {
+        self.sender.groups()
+    }
+
+    /// The host that the records are of.
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// This run of the agent.
+    pub fn boot(&self) -> &BootId {
+        &self.boot
+    }
+}
+
+/// The outbox as everyone sees it: put into from anywhere, emptied by the publisher, kept on disk by the keeper.
+#[derive(Clone)]
+pub struct Post {
+    outbox: Arc<Mutex<Outbox>>,
+    wake: Arc<Notify>,
+    bell: Arc<Bell>,
+}
+
+impl Post {
+    /// Numbers a record and puts it into the spool. Without room, the oldest metrics go, for the next one; a push gets
+    /// [`PutError::Full`], since whoever pushes can try again, but what is less valuable makes room for it.
+    pub fn put<B: Body>(&self, time: Timestamp, body: B) -> Result<u64, PutError> {
+        let put = self.lock().put(time, body);
+        self.bell.ring();
+        self.wake.notify_one();
+        put
+    }
+
+    /// The outbox itself, for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, Outbox> {
+        // No holder leaves it half changed on a panic: every method ends its change before anything can fail.
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when there may be something to publish.
+    pub async fn news(&self) {
+        self.wake.notified().await;
+    }
+
+    /// There may be something for the keeper.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+}

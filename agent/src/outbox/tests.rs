@@ -1,0 +1,227 @@
+//! The spool's side without a broker: numbers, runs, bounds, what a restart finds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use wire::messages::{LogRecord, Logs, LossReason, Metrics, Pipeline, TierStatus};
+use wire::{BootId, Kind, LabelSet, Ranges, Timestamp, decode_head};
+
+use super::*;
+use crate::config::Spool;
+
+fn spool(dir: &Path) -> Spool {
+    Spool {
+        directory: dir.to_owned(),
+        max_bytes: 4 << 20,
+        max_age: Duration::from_secs(86_400),
+        confirm_by: Vec::new(),
+        retry_after: Duration::from_secs(90),
+        backlog_rate: 1000,
+    }
+}
+
+fn start(dir: &Path, boot: &str) -> (Post, Keeping) {
+    open(&spool(dir), &"h".parse().unwrap(), boot.parse().unwrap()).unwrap()
+}
+
+fn metrics() -> Metrics {
+    Metrics { interval_seconds: 1.0, labels: LabelSet::default(), gauges: vec![], families: vec![], processes: vec![] }
+}
+
+fn logs(bytes: usize) -> Logs {
+    let record: LogRecord = serde_json::from_value(serde_json::json!({
+        "timestamp": "2026-01-01T00:00:00Z", "level": "INFO", "message": "x".repeat(bytes),
+    }))
+    .unwrap();
+    Logs { records: vec![record] }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(0)
+}
+
+/// A group that takes everything announces itself.
+fn announce(post: &Post) {
+    let status = serde_json::json!({
+        "v": 1, "group": "g", "member": "m", "state": "online", "time": "2026-01-01T00:00:00Z", "sink": "test",
+        "kinds": Kind::ALL, "durable": true, "version": "0",
+    });
+    let status: TierStatus = serde_json::from_value(status).unwrap();
+    post.lock().tier_status(&status);
+}
+
+fn commit(post: &Post, boot: &str, kind: Kind, from: u64, to: u64) {
+    let boot: BootId = boot.parse().unwrap();
+    let committed = [(boot, [(kind, Ranges::of(from, to))].into())].into();
+    let said = Confirmation { v: VERSION, whole: false, held: Default::default(), committed };
+    post.lock().confirmed(&"g".parse().unwrap(), &"m".parse().unwrap(), &said);
+    post.ring();
+}
+
+fn wait_for(what: &str, met: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !met() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All records that are due, by run, kind and number.
+fn all_due(post: &Post) -> Vec<(String, Kind, u64)> {
+    let mut due = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(300) {
+        while let Some(out) = post.lock().take() {
+            let head = decode_head(&out.payload).unwrap();
+            assert_eq!((head.seq, head.boot.as_ref()), (Some(out.seq), Some(&out.boot)), "the record is another one");
+            due.push((out.boot.to_string(), out.kind, out.seq));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    due.sort();
+    due
+}
+
+#[test]
+fn each_run_numbers_its_own_and_finds_what_the_earlier_ones_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    announce(&post);
+    assert_eq!([1, 2, 3].map(|_| post.put(now(), metrics()).unwrap()), [1, 2, 3]);
+    assert_eq!(post.put(now(), logs(10)), Ok(1));
+    commit(&post, "a", Kind::Metrics, 1, 1);
+    wait_for("the first is freed", || post.lock().counts(Kind::Metrics).freed == 1);
+    drop((post, keeping));
+
+    // A run that makes nothing, and one that makes something.
+    drop(start(dir.path(), "b"));
+    let (post, keeping) = start(dir.path(), "c");
+    assert_eq!(post.put(now(), metrics()), Ok(1));
+    assert_eq!(post.lock().len(), 4);
+    drop((post, keeping));
+
+    for lost in [false, true] {
+        if lost {
+            // Whose records they are stands in them, too.
+            std::fs::remove_file(dir.path().join("runs.state")).unwrap();
+        }
+        let (post, _keeping) = start(dir.path(), if lost { "e" } else { "d" });
+        assert_eq!(post.lock().groups().count(), 1, "the group is remembered");
+        post.lock().connected();
+        post.lock().subscribed();
+        announce(&post);
+        let expected =
+            [("a", Kind::Metrics, 2), ("a", Kind::Metrics, 3), ("a", Kind::Logs, 1), ("c", Kind::Metrics, 1)];
+        let expected: Vec<_> = expected.map(|(boot, kind, seq)| (boot.to_owned(), kind, seq)).into();
+        assert_eq!(all_due(&post), expected);
+    }
+}
+
+#[test]
+fn a_spool_at_its_bound_gives_up_metrics_and_says_which() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    let large = || Metrics { labels: [("x".to_owned(), "x".repeat(20_000))].into_iter().collect(), ..metrics() };
+    wait_for("metrics go", || {
+        let _ = post.put(now(), large());
+        post.lock().counts(Kind::Metrics).declared > 20
+    });
+    let outbox = post.lock();
+    let (waiting, counts) = (outbox.status(), outbox.counts(Kind::Metrics));
+    assert_eq!(waiting.dropped.len(), 1, "{waiting:?}");
+    let loss = &waiting.dropped[0];
+    assert_eq!((loss.kind, loss.from, loss.reason), (Kind::Metrics, 1, LossReason::Full));
+    assert_eq!(outbox.len(), counts.made - counts.declared);
+    assert!(outbox.bytes() <= outbox.limit());
+}
+
+#[test]
+fn what_is_less_valuable_makes_room_and_a_push_never_displaces_its_own_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    let full = |error: &PutError| matches!(error, PutError::Full(_));
+    let mut taken = 0;
+    while post.put(now(), logs(100_000)).is_ok_and(|seq| seq == taken + 1) {
+        taken += 1;
+    }
+    assert!((38..=41).contains(&taken), "{taken}");
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(post.put(now(), logs(100_000)).is_err_and(|error| full(&error)));
+    assert_eq!(post.lock().counts(Kind::Logs).declared, 0);
+    assert!(matches!(post.put(now(), logs(2 << 20)), Err(PutError::Large(..))));
+    // Job metrics are worth more than logs.
+    let pipeline = || -> Pipeline {
+        let text = "x".repeat(100_000);
+        let row = serde_json::json!({
+            "job_id": "j", "stage": "s", "metric_name": "m", "metric_value": 1, "recorded_at": "2026-01-01T00:00:00Z",
+            "metadata": {"text": text},
+        });
+        serde_json::from_value(serde_json::json!({"records": [row]})).unwrap()
+    };
+    wait_for("room for job metrics", || post.put(now(), pipeline()).is_ok());
+    assert!(post.lock().counts(Kind::Logs).declared > 0);
+    assert_eq!(post.lock().counts(Kind::Pipeline).declared, 0);
+}
+
+#[test]
+fn memory_does_not_grow_with_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    post.lock().connected();
+    post.lock().subscribed();
+    let mut sizes = Vec::new();
+    for _ in 0..5 {
+        for _ in 0..2000 {
+            post.put(now(), metrics()).unwrap();
+            // The window is full soon, since nobody answers.
+            let _ = post.lock().take();
+        }
+        sizes.push(post.lock().sender.size());
+    }
+    assert!(sizes.iter().all(|size| *size < 200), "{sizes:?}");
+    assert_eq!(post.lock().len(), 10_000);
+}
+
+#[test]
+fn what_is_damaged_is_declared_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    announce(&post);
+    (0..50).for_each(|_| assert!(post.put(now(), logs(5000)).is_ok()));
+    drop((post, keeping));
+    let segment = dir.path().join("logs/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[20_000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let (post, _keeping) = start(dir.path(), "b");
+    post.lock().connected();
+    post.lock().subscribed();
+    announce(&post);
+    wait_for("the rest is due", || {
+        all_due(&post);
+        post.lock().counts(Kind::Logs).declared == 1
+    });
+    wait_for("the loss is declared", || post.lock().status().dropped.len() == 1);
+    let loss = post.lock().status().dropped[0].clone();
+    assert_eq!((loss.boot.as_str(), loss.from, loss.to, loss.reason), ("a", 4, 4, LossReason::Corrupt));
+    commit(&post, "a", Kind::Logs, 1, 50);
+    wait_for("nothing is left", || post.lock().is_empty());
+}
+
+#[test]
+fn records_of_another_name_are_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    post.put(now(), logs(10)).unwrap();
+    drop((post, keeping));
+    let (post, keeping) = open(&spool(dir.path()), &"other".parse().unwrap(), "b".parse().unwrap()).unwrap();
+    assert!(post.lock().is_empty());
+    assert_eq!(post.put(now(), logs(10)), Ok(1));
+    drop((post, keeping));
+    assert!(dir.path().join("of-h/logs/00000000000000000000.seg").exists());
+    assert!(dir.path().join("of-h/runs.state").exists());
+}
