@@ -172,6 +172,7 @@ class Bench:
             lines.append(f'web_config_file = "{self.web_config()}"')
         lines.append("[mqtt]")
         lines += [f'url = "mqtt://127.0.0.1:{broker}"'] if broker else ["enabled = false"]
+        lines += ["[spool]", f'directory = "{self.path(f"spool-{port}")}"']
         lines.append("[collectors]")
         if everything:
             lines.append(f"enable = {[collector for collector, default in known if not default]}".replace("'", '"'))
