@@ -7,6 +7,9 @@ ARGS ?=
 TARGETS ?=
 # For `check-portable`: which systems.
 PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
+# For `sim-long`: the first seed, and how many steps.
+FIRST_SEED ?= 1000000
+STEPS ?= 100000000
 # For `bench`: how long, and how many processes are started beside the machine's own for the second half.
 SECONDS ?= 60
 SLEEPERS ?= 500
@@ -20,7 +23,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test sim-long bench bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +37,11 @@ up: ## Build and run everything for this host in one process; switches by ARGS="
 test: deps ## Install what tests need, build the binaries, run every test.
 	$(CARGO) build --workspace --all-features --bins
 	$(CARGO) test --workspace --all-features
+
+# Seeds from 1,000,000 on; FIRST_SEED and STEPS say otherwise.
+sim-long: ## Simulate the delivery protocol for 10^8 steps (STEPS=...), a few minutes.
+	UTILIZER_FIRST_SEED=$(FIRST_SEED) UTILIZER_STEPS=$(STEPS) $(CARGO) test --package utilizer-delivery --test it \
+		a_hundred_million_steps -- --ignored --nocapture
 
 bench: ## Measure the agent beside its peers, and one pass over this host; BENCHMARKS.md has the figures.
 	$(CARGO) build --release --package utilizer-agent --bins --examples

@@ -1,3 +1,6 @@
-//! What is asked of the simulated fleet.
+//! What is asked of the machines and of the simulated fleet.
 
+mod directed;
 mod fleet;
+mod memory;
+mod mutants;

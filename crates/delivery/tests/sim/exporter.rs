@@ -274,8 +274,10 @@ impl World {
                         self.broker_acked(e, id);
                         continue;
                     }
-                    if exporter.batch.is_none() && !exporter.working {
-                        exporter.spool.drain(..10.min(exporter.spool.len()));
+                    // Behind what is on its way into the store.
+                    let from = self.faults.batch.min(exporter.spool.len());
+                    if exporter.group != CH {
+                        exporter.spool.drain(from..(from + 10).min(exporter.spool.len()));
                     }
                 }
                 exporter.spool.push_back(record);
