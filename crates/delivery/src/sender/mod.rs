@@ -397,10 +397,21 @@ impl Sender {
         self.stir();
     }
 
-    /// A publish did not reach the broker. The record is due at once.
+    /// A publish did not reach the broker. The record is due at once; the one that came last of the live stream leads it
+    /// again, so that a client without room for it costs neither its place nor its speed.
     pub fn lost(&mut self, id: u64, now: Millis) {
         let Some(at) = self.pending.remove(&id) else { return };
         let Some(published) = self.published.get_mut(&at) else { return };
+        let ((kind, place), seq) = at;
+        if published.tries == 1
+            && place == OWN
+            && let Some(from) = self.live_from.get_mut(&kind).filter(|from| seq.checked_add(1) == Some(**from))
+        {
+            *from = seq;
+            self.forget_published(at);
+            self.stir();
+            return;
+        }
         published.id = None;
         published.due = now;
         published.tries = published.tries.saturating_sub(1);

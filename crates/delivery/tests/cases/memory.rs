@@ -112,3 +112,24 @@ fn a_hostile_confirmation_costs_nothing() {
     }
     assert_eq!(sender.unfreed(Kind::Metrics), 10);
 }
+
+/// A client has room for one publish at a time: the live stream keeps its order, and is not paced as a backlog is.
+#[test]
+fn a_full_client_does_not_make_backlog_of_the_live_stream() {
+    let boot: BootId = "run-1".parse().unwrap();
+    let mut sender = Sender::new(&sender::Settings::default(), boot, DiskState::default());
+    sender.connected();
+    sender.subscribed(Millis(0));
+    (1..=200).for_each(|seq| sender.appended(Kind::Logs, seq));
+    let now = Millis(10_000);
+    let mut order = Vec::new();
+    for _ in 0..200 {
+        let sent = sender.next(now).unwrap();
+        let refused = sender.next(now).map(|refused| refused.id);
+        refused.into_iter().for_each(|id| sender.lost(id, now));
+        order.push(sent.seq);
+        sender.puback(sent.id, now);
+    }
+    assert_eq!(order, (1..=200).collect::<Vec<u64>>());
+    assert_eq!(sender.unfreed(Kind::Logs), 0);
+}
