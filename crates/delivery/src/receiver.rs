@@ -259,27 +259,26 @@ impl Receiver {
         if renew && complete {
             // Everything that is held: it renews the leases. And what the ledger has of runs that still matter.
             let named = host.named.as_ref();
-            let of_ledger = entries
+            let of_host = entries
                 .unwrap_or_default()
                 .iter()
                 .filter(|(key, _)| key.host == *name && named.is_none_or(|named| named.contains(&key.boot)));
-            let ledger = of_ledger.map(|(key, entry)| (false, (key.boot.clone(), key.kind), entry.union()));
-            let spool = host.held.iter().map(|(place, ranges)| (true, place.clone(), ranges.clone()));
-            let mut all: Vec<_> = spool.chain(ledger).collect();
-            let places = all.len().max(1);
+            let ledger = of_host.map(|(key, entry)| ((key.boot.clone(), key.kind), entry.union()));
+            let ledger: Vec<_> = ledger.collect();
+            let spool = host.held.iter().map(|(place, ranges)| (true, place, ranges));
+            let all = spool.chain(ledger.iter().map(|(place, ranges)| (false, place, ranges)));
+            let all: Vec<_> = all
+                .flat_map(|(is_held, place, ranges)| ranges.iter().map(move |range| (is_held, place, range)))
+                .collect();
             // Where it does not fit, each whole confirmation begins where the last one ended.
-            all.rotate_left(host.from % places);
-            let mut done = 0;
-            for (is_held, place, ranges) in all {
-                let into = if is_held { &mut held } else { &mut committed };
-                let rest = fill(into, &mut room, BTreeMap::from([(place, ranges)]));
-                if room == 0 && !rest.is_empty() {
-                    break;
-                }
-                done += 1;
+            let begin = host.from.checked_rem(all.len()).unwrap_or(0);
+            let fits = room.min(all.len());
+            for (is_held, (boot, kind), (from, to)) in all.iter().cycle().skip(begin).take(fits) {
+                let into = if *is_held { &mut held } else { &mut committed };
+                into.entry(boot.clone()).or_default().entry(*kind).or_default().insert_range(*from, *to);
             }
-            told_all = done >= places || host.held.is_empty() && done == 0;
-            host.from = if told_all { 0 } else { (host.from + done.max(1)) % places };
+            told_all = fits == all.len();
+            host.from = if told_all { 0 } else { begin + fits };
             host.last_whole = Some(now);
             host.since_whole = !whole;
         }

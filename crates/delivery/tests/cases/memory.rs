@@ -133,3 +133,27 @@ fn a_full_client_does_not_make_backlog_of_the_live_stream() {
     assert_eq!(order, (1..=200).collect::<Vec<u64>>());
     assert_eq!(sender.unfreed(Kind::Logs), 0);
 }
+
+/// More ranges of one host than a confirmation holds: each of them has its turn, and every lease is renewed in time.
+#[test]
+fn what_does_not_fit_into_a_confirmation_comes_with_the_next_ones() {
+    let host: HostName = "web-01".parse().unwrap();
+    let mut receiver = Receiver::new(receiver::Settings { kinds: KindSet::all(), ..receiver::Settings::default() });
+    let records = 10_000;
+    for n in 0..records {
+        let record = Identity { host: host.clone(), boot: "run-1".parse().unwrap(), kind: Kind::Logs, seq: n * 2 + 1 };
+        receiver.stored(&record, Millis(0));
+    }
+    // Twice the lease, of which the first half tells the news and the second one renews.
+    let mut named = [wire::Ranges::default(), wire::Ranges::default()];
+    for minute in 0..30 {
+        let now = Millis(minute * 60_000 + 60_000);
+        for name in receiver.due(now, 10) {
+            let said = receiver.confirmation(&name, None, now).unwrap();
+            let held = &said.held.values().next().unwrap()[&Kind::Logs];
+            assert!(held.len() <= receiver::MOST_RANGES);
+            named[usize::from(minute >= 15)].add(held);
+        }
+    }
+    assert_eq!(named.map(|named| named.count()), [records; 2]);
+}

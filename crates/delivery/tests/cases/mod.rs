@@ -2,5 +2,6 @@
 
 mod directed;
 mod fleet;
+mod machines;
 mod memory;
 mod mutants;

@@ -1,0 +1,150 @@
+//! Rules of single machines that a fleet shows too late or too seldom.
+
+use delivery::fixed::{Candidate, Fixed, Outcome, Step};
+use delivery::ledger::Ledger;
+use delivery::sender::{DiskState, Sender, Settings};
+use wire::messages::{Loss, LossReason, TierState, TierStatus};
+use wire::{BootId, GroupName, Kind, Timestamp, VERSION};
+
+fn boot() -> BootId {
+    "run-1".parse().unwrap()
+}
+
+fn late() -> GroupName {
+    "late".parse().unwrap()
+}
+
+fn announcement(durable: bool, at: i64) -> TierStatus {
+    TierStatus {
+        v: VERSION,
+        group: late(),
+        member: "m0".parse().unwrap(),
+        state: TierState::Online,
+        time: Timestamp::from_millis(at),
+        sink: String::new(),
+        kinds: vec![Kind::Logs],
+        durable,
+        version: String::new(),
+    }
+}
+
+#[test]
+fn a_retired_group_stays_so_until_it_announces_itself_anew() {
+    let mut sender = Sender::new(&Settings::default(), boot(), DiskState::default());
+    sender.tier_status(&announcement(true, 1_000));
+    sender.durable(sender.version());
+    sender.retire(&late(), Timestamp::from_millis(2_000));
+    assert_eq!(sender.status().groups, [late()], "listed until that is on disk: a crash would bring it back");
+    sender.durable(sender.version());
+    assert!(sender.status().groups.is_empty());
+    // What was retained, or a last will that comes late.
+    sender.tier_status(&announcement(true, 2_000));
+    assert!(sender.status().groups.is_empty());
+    let (disk, _) = sender.disk();
+    let mut sender = Sender::new(&Settings::default(), boot(), disk);
+    sender.tier_status(&announcement(true, 1_500));
+    assert!(sender.status().groups.is_empty(), "a restart remembers");
+    sender.tier_status(&announcement(true, 2_001));
+    assert_eq!(sender.status().groups, [late()]);
+}
+
+#[test]
+fn nobody_waits_for_a_group_that_confirms_nothing() {
+    let mut sender = Sender::new(&Settings::default(), boot(), DiskState::default());
+    sender.tier_status(&announcement(false, 1_000));
+    assert!(sender.status().groups.is_empty());
+    sender.tier_status(&announcement(true, 1_000));
+    sender.tier_status(&announcement(false, 2_000));
+    assert_eq!(sender.status().groups, [late()], "a step back to an earlier version gives nothing up");
+}
+
+#[test]
+fn a_loss_is_declared_only_when_it_is_on_disk() {
+    let mut sender = Sender::new(&Settings::default(), boot(), DiskState::default());
+    (1..=20).for_each(|seq| sender.appended(Kind::Logs, seq));
+    let loss = Loss { boot: boot(), kind: Kind::Logs, from: 1, to: 12, reason: LossReason::Full };
+    let version = sender.evicted(&loss);
+    assert!(sender.status().dropped.is_empty());
+    assert_eq!(sender.unfreed(Kind::Logs), 8);
+    let (disk, of) = sender.disk();
+    assert!(of >= version);
+    sender.durable(of);
+    assert_eq!(sender.status().dropped, std::slice::from_ref(&loss));
+    // The crash came before the segment went: what was declared is not sent any more.
+    let mut sender = Sender::new(&Settings::default(), "run-2".parse().unwrap(), disk);
+    sender.restored(&boot(), Kind::Logs, 1, 20);
+    assert_eq!(sender.unfreed(Kind::Logs), 8);
+    let freed = sender.take_freed();
+    assert_eq!(freed[0].seqs.iter().collect::<Vec<_>>(), [(1, 12)]);
+    assert_eq!(sender.status().dropped, [loss]);
+}
+
+/// Fixes logs at the places 0 to 7.
+fn fixed() -> Fixed {
+    let mut fixed = Fixed::default();
+    let candidates: Vec<_> = (0..8).map(|place| Candidate { place, kind: Kind::Logs, identity: None }).collect();
+    fixed.fix("t".to_owned(), Timestamp::from_millis(0), (0, 8), &candidates, &Ledger::default());
+    assert_eq!(fixed.step(), Step::Save);
+    fixed.saved();
+    fixed
+}
+
+fn token(fixed: &Fixed) -> String {
+    match fixed.step() {
+        Step::Insert(part) | Step::LookUp(part) => part.token.clone(),
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
+fn what_is_missing_goes_under_a_new_token_that_is_on_disk_first() {
+    let mut fixed = fixed();
+    let first = token(&fixed);
+    fixed.inserted(Outcome::Unknown);
+    assert!(matches!(fixed.step(), Step::LookUp(_)));
+    fixed.looked_up(&[false; 8]);
+    assert!(matches!(fixed.step(), Step::Insert(part) if part.token == first), "the same again");
+    fixed.inserted(Outcome::Unknown);
+    fixed.looked_up(&[true; 3]);
+    assert!(matches!(fixed.step(), Step::LookUp(_)), "an answer of another length is none");
+    fixed.looked_up(&[true, true, false, true, false, true, true, true]);
+    assert_eq!(fixed.step(), Step::Save);
+    // A crash: nothing is sent before the look-up.
+    let mut fixed = Fixed::resume(fixed.batch().unwrap().clone(), &wire::Ranges::default());
+    assert!(matches!(fixed.step(), Step::LookUp(part) if part.token != first && part.records.count() == 2));
+    fixed.looked_up(&[true, true]);
+    assert_eq!(fixed.step(), Step::Book { from: 0, to: 8 });
+    fixed.booked();
+    assert_eq!(fixed.step(), Step::Idle);
+}
+
+#[test]
+fn one_refused_record_is_found_by_halves() {
+    let mut fixed = fixed();
+    let (mut dead, mut inserts) = (Vec::new(), 0);
+    loop {
+        let outcome = match fixed.step() {
+            Step::Save => {
+                fixed.saved();
+                continue;
+            }
+            Step::LookUp(part) => {
+                let count = usize::try_from(part.records.count()).unwrap();
+                fixed.looked_up(&vec![false; count]);
+                continue;
+            }
+            Step::DeadLetter(place) => {
+                dead.push(place);
+                fixed.kept();
+                continue;
+            }
+            Step::Insert(part) if part.records.contains(5) => Outcome::Refused,
+            Step::Insert(_) => Outcome::Written,
+            Step::Book { .. } => break,
+            Step::Idle => unreachable!(),
+        };
+        inserts += 1;
+        fixed.inserted(outcome);
+    }
+    assert_eq!((dead, inserts), (vec![5], 7));
+}
