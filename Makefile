@@ -23,7 +23,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test sim-long bench bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test sim-long bench bench-tier bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,11 @@ bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under
 drill: deps ## Kill, stop, cut, fill and slow everything at random for SECONDS by SEED; then look up each record.
 	$(CARGO) build --workspace --all-features --bins
 	target/debug/utilizer-drill --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+bench-tier: deps ## Measure the exporter tier beside a bare subscriber, psql's \copy and raw Native blocks.
+	for way in null postgres clickhouse; do \
+		$(CARGO) run --release --package utilizer-tests --example tier $$way || exit 1; \
+	done
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.
 	@tools/cold-build.sh dev release

@@ -6,6 +6,7 @@
 mod access;
 mod agreement;
 mod crashes;
+mod delivery;
 mod groups;
 mod hosts;
 mod oracle;

@@ -1,6 +1,7 @@
 //! A broker that wants passwords, databases of the test's own, and our programs around them.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -161,6 +162,19 @@ impl Site {
     /// Publishes with a client that knows nothing of us.
     pub(crate) fn publish(&self, topic: &str, payload: &str) {
         self.broker.publish(topic, payload, &["-u", USERS[2].0, "-P", USERS[2].1]);
+    }
+
+    /// Publishes a message a line in one go.
+    pub(crate) fn publish_lines(&self, topic: &str, lines: &str) {
+        let port = self.broker.port().to_string();
+        let (user, password) = USERS[2];
+        let mut child = Command::new("mosquitto_pub")
+            .args(["-V", "5", "-h", "127.0.0.1", "-p", &port, "-u", user, "-P", password, "-q", "1", "-t", topic, "-l"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "mosquitto_pub");
     }
 
     /// Publishes pipeline records of a host that has no agent.

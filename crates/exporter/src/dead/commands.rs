@@ -19,7 +19,7 @@ use super::replay::{self, FOLDER};
 const REPLAYED: &str = "dead-letters.replayed";
 
 /// Characters of a detail in the table.
-const DETAIL: usize = 100;
+const DETAIL: usize = 300;
 
 /// A line of the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
