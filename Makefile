@@ -23,7 +23,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test sim-long bench bench-tier bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,11 @@ bench: ## Measure the agent beside its peers, and one pass over this host; BENCH
 	tools/bench-agent.py $(SECONDS) $(SLEEPERS)
 	$(CARGO) run --release --package utilizer-agent --example pass
 	$(CARGO) run --release --package utilizer-agent --example pass 2000 0 all
+
+# Databases of your own instead of those that are started: `target/release/examples/bench-postgres URL`.
+bench-sinks: deps ## Measure the PostgreSQL sink beside psql's \copy, and ClickHouse's beside the same blocks sent raw.
+	$(CARGO) run --release --package utilizer-exporter-postgres --example bench-postgres
+	$(CARGO) run --release --package utilizer-exporter-clickhouse --example bench-clickhouse
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
 	tools/bench-relp.py

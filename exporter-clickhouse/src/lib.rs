@@ -63,7 +63,7 @@ const INSERT_PATIENCE: Duration = Duration::from_secs(120);
 pub const PIECE: usize = 50_000;
 
 /// The most rows of one block of an insert: its text stays small, and the server reads one while the next is made.
-const BLOCK: usize = 10_000;
+const BLOCK: usize = 5_000;
 
 /// A look-up names the batch's hosts if there are no more.
 const MOST_HOSTS: usize = 500;
@@ -109,13 +109,11 @@ impl ClickHouse {
     }
 
     async fn insert(&self, client: &Client, insert: &Insert<'_>, ingested_at: u32) -> Result<(), SinkError> {
-        let Insert { table, columns, token, rows } = insert;
+        let Insert { table, token, rows, .. } = insert;
         let (place, database) = (self.config.place(), &self.config.database);
         let doing = || format!("writing {} rows into {database}.{table} at {place}", rows.len());
-        // Columns are named, since the server skips what it does not know in a Native block: a foreign table of the
-        // same name would swallow them without a word.
         let mut request = client
-            .insert_formatted_with(format!("INSERT INTO {table} ({}) FORMAT Native", columns.join(", ")))
+            .insert_formatted_with(insert.statement())
             .with_timeouts(Some(PATIENCE), Some(INSERT_PATIENCE))
             // While a first attempt still runs, the server refuses a second of the same id.
             .with_setting("query_id", token)
@@ -174,6 +172,23 @@ impl ClickHouse {
             }
         };
         bounded(PATIENCE, &doing, asking).await
+    }
+}
+
+/// What [`Sink::write`] sends for a batch: the statement and the body of each insert, for measurements.
+pub fn encoded(batch: &Batch) -> Vec<(String, Vec<Bytes>)> {
+    let blocks = |insert: &Insert<'_>| {
+        let number = insert.rows.len().div_ceil(BLOCK);
+        (0..number).map(|number| insert.rows.block(number, seconds(batch.written_at))).collect()
+    };
+    inserts(batch).iter().map(|insert| (insert.statement(), blocks(insert))).collect()
+}
+
+impl Insert<'_> {
+    /// Columns are named, since the server skips what it does not know in a Native block: a foreign table of the same
+    /// name would swallow them without a word.
+    fn statement(&self) -> String {
+        format!("INSERT INTO {} ({}) FORMAT Native", self.table, self.columns.join(", "))
     }
 }
 
@@ -351,9 +366,9 @@ mod tests {
 
     #[test]
     fn an_insert_is_made_of_blocks_that_hold_all_its_rows() {
-        let batch = batch(20_001);
+        let batch = batch(10_001);
         let [insert] = &inserts(&batch)[..] else { panic!("one insert") };
         let Piece::Logs(rows) = &insert.rows else { panic!("of lines") };
-        assert_eq!([0, 1, 2, 3].map(|number| part(rows, number).len()), [10_000, 10_000, 1, 0]);
+        assert_eq!([0, 1, 2, 3].map(|number| part(rows, number).len()), [5_000, 5_000, 1, 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! Our sink beside `\copy … binary` of psql: the same rows into the same table, as many a transaction.
 //!
-//! `bench [URL]`: a database of your own, in which `recap_system_metrics` is emptied; without one a server is started.
+//! `bench-postgres [URL]`: a database of your own, in which `recap_system_metrics` is emptied; without one a server is started.
 //! Runs take turns, and of each way the median counts.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers, which may stop at a surprise")]
