@@ -203,7 +203,6 @@ mod tests {
             agents: 3,
             sim: true,
             namespaces: true,
-            sim: true,
             every: Duration::from_secs(1),
             retry_after: Duration::from_secs(3),
         };
