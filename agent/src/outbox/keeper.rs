@@ -104,13 +104,13 @@ pub(super) struct Keeper {
     written: u64,
     /// What goes wrong now; said once.
     trouble: Option<String>,
-    complained: Option<Instant>,
-    dropped: u64,
+    /// Of each kind: when it was last said that its records go, and how many went since.
+    complaints: [(Option<Instant>, u64); Kind::ALL.len()],
 }
 
 impl Keeper {
     pub(super) fn new(post: Post, dir: PathBuf, reserve: Reserve) -> Self {
-        Self { post, dir, reserve, written: 0, trouble: None, complained: None, dropped: 0 }
+        Self { post, dir, reserve, written: 0, trouble: None, complaints: Default::default() }
     }
 
     pub(super) fn spawn(mut self, lock: File) -> io::Result<Keeping> {
@@ -257,15 +257,15 @@ impl Keeper {
             log.begin_trim(segment.to + 1)?
         };
         self.finish(kind, trim)?;
-        self.dropped += declared;
-        if self.dropped > 0 && self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+        let (said, dropped) = &mut self.complaints[kind as usize];
+        *dropped += declared;
+        if *dropped > 0 && said.is_none_or(|at| at.elapsed() >= COMPLAINT) {
             let why = match reason {
-                LossReason::Age => "older than `spool.max_age`",
-                _ => "over `spool.max_bytes`",
+                LossReason::Age => "the spool has records older than `spool.max_age`",
+                _ => "the spool has reached `spool.max_bytes`, or its disk is full",
             };
-            warn!("the spool is {why}: {} {kind} records go, and are declared lost in the host's status", self.dropped);
-            self.complained = Some(Instant::now());
-            self.dropped = 0;
+            warn!("{why}: {dropped} {kind} records go, and are declared lost in the host's status");
+            (*said, *dropped) = (Some(Instant::now()), 0);
         }
         Ok(())
     }
