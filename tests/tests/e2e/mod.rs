@@ -7,6 +7,7 @@ mod access;
 mod agreement;
 mod crashes;
 mod delivery;
+mod drill;
 mod groups;
 mod hosts;
 mod oracle;
