@@ -110,6 +110,11 @@ impl Ground {
         (0..DISKS.len()).try_for_each(|number| self.empty(number))
     }
 
+    /// Takes the small disks away, so that the drill's folder can be removed.
+    pub(crate) fn leave(&self) -> Outcome<()> {
+        DISKS.iter().try_for_each(|name| run("umount", &["--lazy", &disk(&self.folder, name).to_string_lossy()]))
+    }
+
     /// Copies what the small disks hold, which end with the drill.
     pub(crate) fn keep(&self) -> Outcome<()> {
         let (from, to) = (self.folder.join("disks"), self.folder.join("disks-kept"));

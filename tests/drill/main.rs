@@ -146,10 +146,7 @@ fn drill(arguments: &Arguments) -> Outcome<ExitCode> {
     if clean && !arguments.keep {
         world.finish()?;
         drop(world);
-        std::fs::remove_dir_all(&folder).or_else(|error| {
-            // What is mounted there goes with the namespace.
-            if arguments.inside { Ok(()) } else { Err(format!("can't remove {}: {error}", folder.display())) }
-        })?;
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("can't remove {}: {e}", folder.display()))?;
     } else {
         // The processes go on until their files were copied: what they show then is what they are.
         world.keep()?;

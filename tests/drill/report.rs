@@ -122,8 +122,13 @@ impl fmt::Display for Report {
             metrics.boots, metrics.committed, metrics.rows, metrics.holes, self.holes_in_logs
         )?;
         writeln!(f, "messages declared lost in PostgreSQL's ledger: {:?}", self.declared)?;
+        let mut deaths: BTreeMap<(&str, &str), (u32, &str)> = BTreeMap::new();
         for death in &self.deaths {
-            writeln!(f, "ended by itself: {} ({}): {}", death.process, death.status, death.last_line)?;
+            let entry = deaths.entry((&death.process, &death.status)).or_default();
+            *entry = (entry.0 + 1, &death.last_line);
+        }
+        for ((process, status), (times, last)) in deaths {
+            writeln!(f, "ended by itself: {process} ({status}), {times} times, last saying: {last}")?;
         }
         match &self.sim {
             Some(Ok(said)) => writeln!(f, "sim: {}", said.trim())?,

@@ -452,7 +452,7 @@ impl World {
             let signal = if *target == Target::PostgresServer { Signal::QUIT } else { Signal::TERM };
             process.end(signal, None)?;
         }
-        Ok(())
+        self.ground.as_ref().map_or(Ok(()), Ground::leave)
     }
 
     /// Deaths that nobody ordered, by process.
