@@ -31,7 +31,10 @@ impl Reserve {
         if self.bytes == 0 {
             return Ok(());
         }
-        let file = self.disk.create(&self.path)?;
+        let file = match self.disk.create(&self.path) {
+            Err(error) if no_space(&error) => return Ok(()),
+            file => file?,
+        };
         let mut length = file.metadata()?.len();
         if length > self.bytes {
             return self.disk.cut(&file, &self.path, self.bytes);
@@ -56,12 +59,16 @@ impl Reserve {
         Ok(there)
     }
 
-    /// Does something; if there is no room for it, gives up the reserve and does it again.
+    /// Does something; if there is no room for it, gives up the reserve and does it again. What is left of the room is taken
+    /// again at once, before others find it: a file that is replaced needs it each time, and gives back what it had.
     pub fn spend<T>(&self, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match work() {
             Err(error) if no_space(&error) && self.bytes > 0 => {
                 self.disk.remove(&self.path)?;
-                work()
+                let result = work();
+                // Without it the next one finds less room, and says so.
+                let _ = self.refill();
+                result
             }
             result => result,
         }

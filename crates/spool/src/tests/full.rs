@@ -80,3 +80,18 @@ fn what_lets_others_be_trimmed_finds_the_reserves_room() {
     let (log, recovered) = Log::open(dir.path(), OPTIONS).unwrap();
     assert_eq!((log.first(), log.next(), recovered.torn_bytes), (first, next, 0));
 }
+
+#[test]
+fn side_files_are_replaced_on_a_full_disk_as_often_as_need_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = Shim::disk(u64::MAX, 20_000);
+    let (mut log, _) = Log::open_on(dir.path(), OPTIONS, &disk).unwrap();
+    for round in 0..50u8 {
+        // Others take every byte that they find.
+        for size in [200, 10, 0] {
+            while log.append(b"", &vec![7; size]).is_ok() {}
+        }
+        log.write_state("s", &[round; 200]).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(Log::read_state(dir.path(), "s").unwrap(), Some(vec![round; 200]));
+    }
+}
