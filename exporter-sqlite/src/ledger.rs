@@ -74,7 +74,8 @@ pub(crate) fn entries(connection: &Connection, hosts: &[HostName]) -> Result<Vec
     Ok(entries)
 }
 
-/// Removes what nobody needs any longer; gives how many entries.
+/// Removes what nobody needs any longer; gives how many entries. A run is gone if a status of a later run does not name
+/// it: `delivery::ledger::gone`. Of a host whose status is not known, nothing is removed.
 pub(crate) fn forget(
     connection: &mut Connection,
     untouched_since: Timestamp,
@@ -89,7 +90,9 @@ pub(crate) fn forget(
         }
     }
     let forgotten = transaction.execute(
-        "DELETE FROM delivery_ledger WHERE updated_at < ?1 AND (host, boot) NOT IN (SELECT host, boot FROM named)",
+        "DELETE FROM delivery_ledger AS l WHERE l.updated_at < ?1
+             AND l.boot < (SELECT max(n.boot) FROM named AS n WHERE n.host = l.host)
+             AND NOT EXISTS (SELECT 1 FROM named AS n WHERE n.host = l.host AND n.boot = l.boot)",
         [untouched_since.to_string()],
     )?;
     transaction.execute_batch("DROP TABLE named")?;
