@@ -11,6 +11,9 @@ use crate::Identity;
 /// number after it. A record with a larger number has no identity.
 pub const MOST_SEQ: u64 = i64::MAX as u64 - 1;
 
+/// The least id that a run can have, of the least character that stands in one.
+const FIRST_BOOT: &str = "-";
+
 /// What an [`Entry`] is kept for. Sorted by host first, as stores sort it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -118,9 +121,10 @@ impl Ledger {
 
     /// The entries of a host.
     pub fn of(&self, host: &HostName) -> Vec<(Key, Entry)> {
-        // Sorted by host first; no boot id is shorter than one character, so nothing of the host stands before this.
-        let of_host =
-            self.entries.iter().skip_while(|(key, _)| key.host < *host).take_while(|(key, _)| key.host == *host);
+        // Sorted by host first; no boot id is less than the first one.
+        let Ok(boot) = FIRST_BOOT.parse() else { return Vec::new() };
+        let first = Key { host: host.clone(), boot, kind: Kind::ALL.into_iter().min().unwrap_or(Kind::Metrics) };
+        let of_host = self.entries.range(first..).take_while(|(key, _)| key.host == *host);
         of_host.map(|(key, (entry, _))| (key.clone(), entry.clone())).collect()
     }
 
