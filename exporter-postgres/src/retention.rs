@@ -51,13 +51,6 @@ pub(crate) async fn retain(
         retained.rows +=
             arrived_before(client, table, sequence, now, limit).await.map_err(|e| schema_error(doing(), e))?;
     }
-    if retained != Retained::default() {
-        tracing::info!(
-            partitions = retained.partitions,
-            rows = retained.rows,
-            "deleted what is older than [retention] allows from postgres at {place}"
-        );
-    }
     Ok(retained)
 }
 
