@@ -57,6 +57,26 @@ struct State {
     entries: Vec<(HostName, BootId, Kind, Ranges, Ranges, Timestamp)>,
 }
 
+impl State {
+    /// The index of the spool that nothing in here goes beyond.
+    fn end(&self) -> u64 {
+        self.below.max(self.fixed.as_ref().map_or(0, |batch| batch.to))
+    }
+
+    /// Lets go of the places from this one: other records will stand there, which must be neither taken for written nor
+    /// for those of the batch.
+    fn cut(&mut self, end: u64) {
+        self.below = self.below.min(end);
+        if let Some(batch) = &mut self.fixed {
+            (batch.from, batch.to) = (batch.from.min(end), batch.to.min(end));
+            for part in &mut batch.parts {
+                part.records.remove_range(end, u64::MAX);
+            }
+            batch.parts.retain(|part| !part.records.is_empty());
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Beside {
@@ -70,8 +90,9 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Opens what is in the folder. `spool` reads the records that a fixed batch consists of.
-    pub(crate) fn open(folder: &Path, spool: Reader) -> Result<Self, String> {
+    /// Opens what is in the folder. `spool` reads the records that a fixed batch consists of; `end` is the index that its
+    /// next record gets.
+    pub(crate) fn open(folder: &Path, spool: Reader, end: u64) -> Result<Self, String> {
         let options = spool::Options { segment_bytes: 4 << 20, reserve_bytes: 1 << 20, max_record: MOST_CHANGE };
         let (log, recovered) = Log::open(folder, options).map_err(|error| error.to_string())?;
         for bad in &recovered.bad_segments {
@@ -111,11 +132,25 @@ impl Beside {
                 Err(error) => return Err(damaged(&error)),
             }
         }
+        let cut = state.end() > end;
+        if cut {
+            tracing::error!(
+                "the spool around {} lost its end, or is another one: it goes on at {end}, and was written up to {}; \
+                 hosts that number their records send again what is missing",
+                folder.display(),
+                state.end()
+            );
+            state.cut(end);
+        }
         let mut beside =
             Self { folder: folder.to_owned(), log, ledger, fixed: Fixed::default(), below: state.below, spool };
         if let Some(batch) = state.fixed {
             // Part of it may be booked: losses and batches share the ledger, but no batch is booked in parts.
             beside.fixed = Fixed::resume(batch, &Ranges::default());
+        }
+        if cut {
+            // The next start finds a spool that has grown, and what stands in the changes would hold again.
+            beside.fold().map_err(|error| format!("can't write the ledger in {}: {error}", folder.display()))?;
         }
         Ok(beside)
     }
@@ -294,7 +329,7 @@ fn apply(change: Change, ledger: &mut Ledger, state: &mut State) {
 
 #[cfg(test)]
 mod tests {
-    use delivery::fixed::Step;
+    use delivery::fixed::{Outcome, Step};
 
     use super::*;
     use crate::rows::{Origin, Rows};
@@ -310,8 +345,12 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Beside {
+        open_until(folder, u64::MAX)
+    }
+
+    fn open_until(folder: &Path, end: u64) -> Beside {
         let (spool, _) = Log::open(&folder.join("spool"), spool::Options::default()).unwrap();
-        Beside::open(&folder.join("spool/ledger"), spool.reader()).unwrap()
+        Beside::open(&folder.join("spool/ledger"), spool.reader(), end).unwrap()
     }
 
     fn committed(beside: &Beside) -> Vec<(u64, u64)> {
@@ -392,6 +431,36 @@ mod tests {
         assert!(open(folder.path()).entries(&[host]).is_empty());
     }
 
+    /// Its places would be given to other records, which would count as written.
+    #[test]
+    fn a_spool_that_lost_its_end_is_written_from_where_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let records: Vec<_> = [1, 2, 3].map(record).into();
+        let mut beside = open(folder.path());
+        beside.fix(&[0, 1, 2], &records);
+        beside.save().unwrap();
+        beside.fixed.inserted(Outcome::Written);
+        beside.book(&[], 3).unwrap();
+        beside.fix(&[3, 4, 5], &[4, 5, 6].map(record));
+        beside.save().unwrap();
+        drop(beside);
+        let beside = open_until(folder.path(), 4);
+        assert_eq!(beside.written_below(), 4);
+        let batch = beside.fixed.batch().unwrap();
+        assert_eq!((batch.from, batch.to, &batch.parts[0].records), (3, 4, &Ranges::of(3, 3)));
+        drop(beside);
+        let beside = open_until(folder.path(), 2);
+        assert_eq!(beside.written_below(), 2);
+        assert_eq!(beside.fixed.step(), Step::Book { from: 2, to: 2 });
+        drop(beside);
+        let mut beside = open_until(folder.path(), 20);
+        assert_eq!(beside.written_below(), 2);
+        assert_eq!(beside.fixed.step(), Step::Book { from: 2, to: 2 });
+        beside.book(&[], 2).unwrap();
+        drop(beside);
+        assert_eq!(open(folder.path()).written_below(), 2);
+    }
+
     #[test]
     fn a_damaged_ledger_is_not_passed_over() {
         let folder = tempfile::tempdir().unwrap();
@@ -402,7 +471,7 @@ mod tests {
         let text = std::fs::read(&state).unwrap();
         std::fs::write(&state, &text[1..]).unwrap();
         let (spool, _) = Log::open(&folder.path().join("other"), spool::Options::default()).unwrap();
-        let error = Beside::open(&folder.path().join("spool/ledger"), spool.reader()).unwrap_err();
+        let error = Beside::open(&folder.path().join("spool/ledger"), spool.reader(), 0).unwrap_err();
         assert!(error.contains("can't be read") && error.contains("written twice"), "{error}");
     }
 }

@@ -21,8 +21,9 @@ use wire::{BootId, HostName, Kind, Timestamp};
 /// Of this layout.
 const VERSION: u8 = 1;
 
-/// How the runs begin that replayed dead letters get.
-pub(crate) const REPLAYED: &str = "replay-";
+/// How the runs begin that replayed dead letters get. It sorts before all ids of agents' runs, which begin with a digit:
+/// to the ledger these are earlier runs, which no host's status names, and it forgets them as such.
+pub(crate) const REPLAYED: &str = "-replay-";
 
 /// What is known of a spooled message beside its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -186,13 +186,13 @@ pub(crate) fn replay(path: &Path, ids: &[String], now: Timestamp, out: &mut impl
             format!("{line}\n")
         })
         .collect();
-    replay::request(&folder, lines.as_bytes())
+    replay::request(path, lines.as_bytes())
         .map_err(|error| format!("can't write into {}: {error}; run this as the exporter's user", folder.display()))?;
     let marks: String = good.iter().map(|letter| format!("{} {now}\n", letter.id)).collect();
     let file: PathBuf = path.with_file_name(REPLAYED);
     let marked = OpenOptions::new().append(true).create(true).mode(0o640).open(&file);
     marked
-        .and_then(|mut file| file.write_all(marks.as_bytes()))
+        .and_then(|mut out| out.write_all(marks.as_bytes()).and_then(|()| replay::give(&file, path)))
         .map_err(|error| format!("they were replayed, but {} can't be written: {error}", file.display()))?;
     let _ = writeln!(
         out,

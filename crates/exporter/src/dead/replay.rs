@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use wire::{BootId, HostName, Kind, Topic};
@@ -20,16 +20,28 @@ pub(super) const FOLDER: &str = "replay";
 /// Of a whole request; what is still being written has another ending.
 const ENDING: &str = "ndjson";
 
-/// Writes a request: whole or not at all.
-pub(super) fn request(folder: &Path, lines: &[u8]) -> io::Result<()> {
+/// Writes a request beside the letters of this file: whole or not at all.
+pub(super) fn request(letters: &Path, lines: &[u8]) -> io::Result<()> {
+    let folder = &letters.with_file_name(FOLDER);
     fs::create_dir_all(folder)?;
+    give(folder, letters)?;
     let name = folder.join(uuid::Uuid::new_v4().simple().to_string());
     let unfinished = name.with_extension("tmp");
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
     file.write_all(lines)?;
+    give(&unfinished, letters)?;
     file.sync_all()?;
     fs::rename(&unfinished, name.with_extension(ENDING))?;
     File::open(folder)?.sync_all()
+}
+
+/// Gives a file to the owner of another one: what root asks for, the exporter's user must be able to read and remove.
+pub(super) fn give(path: &Path, like: &Path) -> io::Result<()> {
+    let (owner, wanted) = (fs::metadata(path)?, fs::metadata(like)?);
+    if owner.uid() == wanted.uid() {
+        return Ok(());
+    }
+    chown(path, Some(wanted.uid()), Some(wanted.gid()))
 }
 
 /// The requests of one exporter.
