@@ -118,6 +118,9 @@ impl Reading {
                 Ok(None) => {
                     // It is synced, and so it is there; it comes a little later at worst.
                     std::thread::sleep(Duration::from_millis(1));
+                    if jobs.is_closed() {
+                        return Ok(());
+                    }
                     continue;
                 }
                 Err(ReadError::Gone { first }) if first > next => {

@@ -36,10 +36,18 @@ const TICK: Duration = Duration::from_millis(500);
 /// Between two looks for room while a message waits for it.
 const ROOM_TICK: Duration = Duration::from_millis(50);
 
+/// A spool that nothing was refused by for so long, and that has room, counts as well.
+const CALM: Duration = Duration::from_secs(10);
+
+/// The same trouble is logged when it begins and then this often.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// A message on its way into the spool.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) message: Message,
+    /// It is no record, and only this of it is to be kept.
+    pub(crate) letter: Option<DeadLetter>,
     pub(crate) ack: AckToken,
     /// The number of the connection that it came on.
     pub(crate) connection: u64,
@@ -165,6 +173,8 @@ impl Spooler {
             group: Group::default(),
             trimmed: 0,
             full: None,
+            said: (None, false),
+            replay_said: None,
             head: Vec::new(),
             looked: Instant::now(),
         };
@@ -192,13 +202,24 @@ struct Running {
     shared: Arc<Shared>,
     group: Group,
     trimmed: u64,
-    /// Why nothing more is taken.
-    full: Option<String>,
+    /// Nothing more is taken.
+    full: Option<Full>,
+    /// When it was last said that nothing more is taken, and whether it is to be said that this is over.
+    said: (Option<Instant>, bool),
+    /// When it was last said that requests to replay can't be served.
+    replay_said: Option<Instant>,
     head: Vec<u8>,
     looked: Instant,
     looker: Reader,
     /// Index of the first record that is not written, and when it came, in ms since 1970.
     oldest: Option<(u64, u64)>,
+}
+
+/// The spool, or its disk, has no room.
+#[derive(Debug, Default)]
+struct Full {
+    /// Since when there may be room again. Only an attempt tells: a full disk is found by it, without harm.
+    hopeful: Option<Instant>,
 }
 
 /// What became of a message.
@@ -255,8 +276,13 @@ impl Running {
     }
 
     fn message(&mut self, arrived: Arrived) -> std::io::Result<()> {
-        let Arrived { message, ack, connection, permit } = arrived;
+        let Arrived { message, letter, ack, connection, permit } = arrived;
         let received: Timestamp = SystemTime::now().into();
+        if let Some(letter) = letter {
+            self.keep(&letter, received);
+            self.group.acks.push((ack, permit));
+            return Ok(());
+        }
         let (host, kind) = match message.topic.parse() {
             Ok(Topic::Telemetry(host, kind)) => (host, kind),
             Ok(_) => {
@@ -286,7 +312,7 @@ impl Running {
                 self.room();
                 self.age();
                 self.show();
-                if self.full.is_none()
+                if self.may_have_room()
                     && let Outcome::Done = self.store(frame.clone(), &message.payload)
                 {
                     break;
@@ -310,13 +336,13 @@ impl Running {
             self.spooler.metrics.duplicates.inc();
             return Outcome::Done;
         }
-        if self.full.is_none() && self.spooler.log.bytes() >= self.spooler.max_bytes {
+        if self.may_have_room() && self.spooler.log.bytes() >= self.spooler.max_bytes {
             self.fill(format!(
                 "the spool has reached its {} bytes ([spool] max_bytes): nothing more is taken until the store takes some of it",
                 self.spooler.max_bytes
             ));
         }
-        if self.full.is_none() {
+        if self.may_have_room() {
             self.head.clear();
             frame.write(&mut self.head);
             match self.spooler.log.append(&self.head, payload) {
@@ -324,6 +350,7 @@ impl Running {
                     self.group.appended = true;
                     self.group.bytes += self.head.len() + payload.len();
                     self.group.stored.extend(identity);
+                    self.well();
                     return Outcome::Done;
                 }
                 Err(error @ AppendError::TooLarge { .. }) => {
@@ -343,18 +370,39 @@ impl Running {
         }
     }
 
-    fn fill(&mut self, why: String) {
-        tracing::warn!("{why}");
-        self.spooler.health.spool(Some(why.clone()));
-        self.full = Some(why);
+    /// Whether the next record may find room.
+    fn may_have_room(&self) -> bool {
+        self.full.as_ref().is_none_or(|full| full.hopeful.is_some())
     }
 
-    /// Whether what was in the way is gone. A full disk is found again by the next append, without harm.
+    fn fill(&mut self, why: String) {
+        let (at, told) = &mut self.said;
+        // A store that is slower than its hosts makes room and fills it all the time.
+        if at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            tracing::warn!("{why}");
+            (*at, *told) = (Some(Instant::now()), true);
+        }
+        self.spooler.health.spool(Some(why));
+        self.full = Some(Full::default());
+    }
+
+    /// Whether what was in the way may be gone: then the next record tries. Where none comes, that is the end of it.
     fn room(&mut self) {
-        if self.full.is_some() && self.spooler.log.bytes() < self.spooler.max_bytes {
-            tracing::info!("the spool takes messages again");
+        let below = self.spooler.log.bytes() < self.spooler.max_bytes;
+        if let Some(full) = &mut self.full
+            && below
+            && full.hopeful.get_or_insert_with(Instant::now).elapsed() >= CALM
+        {
+            self.well();
+        }
+    }
+
+    fn well(&mut self) {
+        if self.full.take().is_some() {
             self.spooler.health.spool(None);
-            self.full = None;
+            if std::mem::take(&mut self.said.1) {
+                tracing::info!("the spool takes messages again");
+            }
         }
     }
 
@@ -368,7 +416,11 @@ impl Running {
             payload: message.payload.to_vec(),
             numbered: None,
         };
-        if let Err(error) = self.spooler.dead.keep(std::slice::from_ref(&letter), now) {
+        self.keep(&letter, now);
+    }
+
+    fn keep(&self, letter: &DeadLetter, now: Timestamp) {
+        if let Err(error) = self.spooler.dead.keep(std::slice::from_ref(letter), now) {
             tracing::error!("a dead letter is gone, {} can't be written: {error}", self.spooler.dead.path().display());
         }
     }
@@ -410,7 +462,7 @@ impl Running {
             let replay = match self.spooler.replays.read(&path) {
                 Ok(replay) => replay,
                 Err(error) => {
-                    tracing::warn!("the request to replay dead letters {} can't be read: {error}", path.display());
+                    self.cannot_replay(&format!("can't read {}: {error}", path.display()));
                     continue;
                 }
             };
@@ -426,13 +478,20 @@ impl Running {
             }
             self.sync()?;
             if let Err(error) = self.spooler.replays.done(&replay) {
-                tracing::warn!("{} was replayed and can't be removed: {error}", path.display());
+                self.cannot_replay(&format!("{} was replayed and can't be removed: {error}", path.display()));
                 continue;
             }
             self.spooler.metrics.replayed.inc_by(replay.messages.len() as u64);
             tracing::info!(messages = replay.messages.len(), "dead letters were put back into the way");
         }
         Ok(())
+    }
+
+    fn cannot_replay(&mut self, why: &str) {
+        if self.replay_said.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.replay_said = Some(Instant::now());
+            tracing::warn!("a request to replay dead letters waits: {why}; the exporter's user must own it");
+        }
     }
 
     /// How long the first record that is not written has been here.

@@ -11,7 +11,7 @@
 //! and from telling hosts what is held. A message is acknowledged when it is on our own disk; a host forgets its record
 //! when the confirmation says that it is in the store.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,10 +25,10 @@ use spool::Log;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use wire::messages::{Loss, TierState, TierStatus};
-use wire::{HostName, Kind, Topic};
+use wire::{BootId, HostName, Kind, Topic};
 
 use crate::beside::Beside;
-use crate::dead::{DeadLetters, Replays};
+use crate::dead::{DeadLetter, DeadLetters, Replays};
 use crate::desk::Desk;
 use crate::frame::Frame;
 use crate::health::{Health, Pages};
@@ -177,7 +177,9 @@ async fn tend<S: Sink>(
     }
     let beside = match S::LEDGER {
         Ledger::InStore => None,
-        Ledger::Beside => Some(Beside::open(&folder.join("ledger"), log.reader()).map_err(RunError::Ledger)?),
+        Ledger::Beside => {
+            Some(Beside::open(&folder.join("ledger"), log.reader(), log.next()).map_err(RunError::Ledger)?)
+        }
     };
     let from = log.first().max(beside.as_ref().map_or(0, Beside::written_below));
     let receiver = delivery::receiver::Settings {
@@ -250,14 +252,13 @@ async fn tend<S: Sink>(
         scan: Some(Scan { reader: scanned, synced: synced.clone() }),
         identity,
         desk,
-        dead,
         health,
         metrics,
         spooling,
         chores,
         told,
         hosts: BTreeMap::new(),
-        losses: VecDeque::new(),
+        losses: BTreeMap::new(),
         asked: None,
         subscribed: HashSet::new(),
         connected: false,
@@ -423,7 +424,6 @@ impl Scan {
 struct Tier {
     identity: Identity,
     desk: Arc<Desk>,
-    dead: Arc<DeadLetters>,
     health: Health,
     metrics: Metrics,
     spooling: Arc<Spooling>,
@@ -433,9 +433,9 @@ struct Tier {
     told: mpsc::Receiver<Told>,
     /// States and losses that wait for the store.
     hosts: BTreeMap<String, HostRow>,
-    losses: VecDeque<(HostName, Loss)>,
-    /// The hosts for whose entries the writer was asked, and when.
-    asked: Option<(Vec<HostName>, Instant)>,
+    losses: BTreeMap<(HostName, BootId, Kind, u64, u64), Loss>,
+    /// When the writer was asked for hosts' entries, and has not answered yet.
+    asked: Option<Instant>,
     subscribed: HashSet<String>,
     connected: bool,
     connections: u64,
@@ -563,7 +563,8 @@ impl Tier {
         if !self.losses.is_empty()
             && let Ok(place) = self.chores.try_reserve()
         {
-            place.send(Chore::Losses(self.losses.drain(..).collect()));
+            let losses = std::mem::take(&mut self.losses).into_iter();
+            place.send(Chore::Losses(losses.map(|((host, ..), loss)| (host, loss)).collect()));
         }
     }
 
@@ -581,8 +582,8 @@ impl Tier {
         }
         match &self.asked {
             // The writer is busy with a store that does not answer. What is held can be said without it.
-            Some((hosts, at)) if at.elapsed() > LEDGER_PATIENCE => {
-                for host in whole.iter().chain(hosts).cloned().collect::<HashSet<_>>() {
+            Some(at) if at.elapsed() > LEDGER_PATIENCE => {
+                for host in whole {
                     if client.in_flight() >= usize::from(MOST_PUBLISHES) / 2 {
                         return;
                     }
@@ -593,7 +594,7 @@ impl Tier {
             None if whole.is_empty() => {}
             None => {
                 if let Ok(place) = self.chores.try_reserve() {
-                    self.asked = Some((whole.clone(), Instant::now()));
+                    self.asked = Some(Instant::now());
                     place.send(Chore::Entries(whole));
                 }
             }
@@ -730,33 +731,43 @@ impl Tier {
     ) {
         self.metrics.message(kind_label(&message.topic));
         match message.topic.parse() {
-            Ok(Topic::Status(host)) => {
-                self.status(&message, &host);
+            Ok(Topic::Status(host)) => match self.status(&message, &host) {
                 // It is retained: who starts anew gets it anew.
-                client.ack(ack);
-            }
-            _ => {
-                if let Some(permit) = permit.take() {
-                    self.spooling.take(Arrived { message, ack, connection: self.connections, permit });
-                }
-            }
+                None => client.ack(ack),
+                letter => self.spool(message, letter, ack, permit),
+            },
+            _ => self.spool(message, None, ack, permit),
         }
     }
 
-    fn status(&mut self, message: &Message, host: &HostName) {
+    /// To the thread that may wait for a disk.
+    fn spool(
+        &self,
+        message: Message,
+        letter: Option<DeadLetter>,
+        ack: AckToken,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) {
+        if let Some(permit) = permit.take() {
+            self.spooling.take(Arrived { message, letter, ack, connection: self.connections, permit });
+        }
+    }
+
+    /// Takes in a host's status; what can't be taken of it comes back.
+    fn status(&mut self, message: &Message, host: &HostName) -> Option<DeadLetter> {
         if !self.desk.takes(host) {
             self.metrics.foreign.inc();
-            return;
+            return None;
         }
         let now = SystemTime::now().into();
         let (row, letter) = match intake::state(message, host, now) {
             intake::Told::Host(status, row, letter) => {
                 for (loss, new) in self.desk.told(&status) {
                     self.metrics.lost(loss.reason, new);
-                    let lost = (host.clone(), loss);
                     // A host repeats them until they are booked.
-                    if self.losses.len() < MOST_LOSSES && !self.losses.contains(&lost) {
-                        self.losses.push_back(lost);
+                    if self.losses.len() < MOST_LOSSES {
+                        let name = (host.clone(), loss.boot.clone(), loss.kind, loss.from, loss.to);
+                        self.losses.insert(name, loss);
                     }
                 }
                 (row, letter)
@@ -769,11 +780,7 @@ impl Tier {
         {
             self.hosts.insert(row.host.clone(), row);
         }
-        if let Some(letter) = letter
-            && let Err(error) = self.dead.keep(&[letter], now)
-        {
-            tracing::error!("a dead letter is gone, {} can't be written: {error}", self.dead.path().display());
-        }
+        letter
     }
 }
 
