@@ -2,19 +2,19 @@
 //!
 //! Texts go as `String` also where the column is `LowCardinality`: the server builds its dictionary from them.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 /// A block under way.
 #[derive(Debug)]
 pub(crate) struct Block {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     rows: usize,
 }
 
 impl Block {
     /// `columns` columns of `rows` values each must follow. `size` is a guess at its bytes.
     pub(crate) fn new(columns: usize, rows: usize, size: usize) -> Self {
-        let mut block = Self { buffer: BytesMut::with_capacity(size), rows };
+        let mut block = Self { buffer: Vec::with_capacity(size), rows };
         block.number(columns);
         block.number(rows);
         block
@@ -22,7 +22,7 @@ impl Block {
 
     /// The bytes.
     pub(crate) fn end(self) -> Bytes {
-        self.buffer.freeze()
+        self.buffer.into()
     }
 
     /// `String`
@@ -37,7 +37,7 @@ impl Block {
     pub(crate) fn second(&mut self, name: &str, value: u32) {
         self.column(name, "DateTime");
         for _ in 0..self.rows {
-            self.buffer.put_u32_le(value);
+            self.buffer.extend_from_slice(&value.to_le_bytes());
         }
     }
 
@@ -45,7 +45,7 @@ impl Block {
     pub(crate) fn millis(&mut self, name: &str, values: impl Iterator<Item = i64>) {
         self.column(name, "DateTime64(3)");
         for value in values {
-            self.buffer.put_i64_le(value);
+            self.buffer.extend_from_slice(&value.to_le_bytes());
         }
     }
 
@@ -53,10 +53,10 @@ impl Block {
     pub(crate) fn nullable_millis(&mut self, name: &str, values: impl Iterator<Item = Option<i64>> + Clone) {
         self.column(name, "Nullable(DateTime64(3))");
         for value in values.clone() {
-            self.buffer.put_u8(u8::from(value.is_none()));
+            self.buffer.push(u8::from(value.is_none()));
         }
         for value in values {
-            self.buffer.put_i64_le(value.unwrap_or_default());
+            self.buffer.extend_from_slice(&value.unwrap_or_default().to_le_bytes());
         }
     }
 
@@ -64,10 +64,10 @@ impl Block {
     pub(crate) fn nullable_floats(&mut self, name: &str, values: impl Iterator<Item = Option<f64>> + Clone) {
         self.column(name, "Nullable(Float64)");
         for value in values.clone() {
-            self.buffer.put_u8(u8::from(value.is_none()));
+            self.buffer.push(u8::from(value.is_none()));
         }
         for value in values {
-            self.buffer.put_f64_le(value.unwrap_or_default());
+            self.buffer.extend_from_slice(&value.unwrap_or_default().to_le_bytes());
         }
     }
 
@@ -82,7 +82,7 @@ impl Block {
         let mut end = 0u64;
         for pairs in values.clone() {
             end += pairs.count() as u64;
-            self.buffer.put_u64_le(end);
+            self.buffer.extend_from_slice(&end.to_le_bytes());
         }
         for (key, _) in values.clone().flatten() {
             self.text(key.as_ref());
@@ -99,16 +99,16 @@ impl Block {
 
     fn text(&mut self, text: &str) {
         self.number(text.len());
-        self.buffer.put_slice(text.as_bytes());
+        self.buffer.extend_from_slice(text.as_bytes());
     }
 
     /// Seven bits a byte, the lowest first; the highest bit says that more follow.
     fn number(&mut self, mut number: usize) {
         while number >= 0x80 {
-            self.buffer.put_u8((number & 0x7f) as u8 | 0x80);
+            self.buffer.push((number & 0x7f) as u8 | 0x80);
             number >>= 7;
         }
-        self.buffer.put_u8(number as u8);
+        self.buffer.push(number as u8);
     }
 }
 
