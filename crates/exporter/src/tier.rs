@@ -75,8 +75,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What stopping may take for writing what is in memory, for the writer to let go of the rest, and then for the last words
 /// to the broker: 5 s together.
-const FLUSH_TIME: Duration = Duration::from_millis(3500);
+const FLUSH_TIME: Duration = Duration::from_millis(3350);
 const WRITER_END: Duration = Duration::from_millis(300);
+/// How long a stop still takes what comes: a host that stops together with its exporter says goodbye a moment before.
+const LAST_CALL: Duration = Duration::from_millis(150);
 const FAREWELL_TIME: Duration = Duration::from_millis(900);
 
 /// Why a tier ended before it was asked to.
@@ -457,9 +459,14 @@ impl Tier {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut permit: Option<OwnedSemaphorePermit> = None;
         let (scanner, mut scans) = mpsc::channel(1);
+        let last_call = async {
+            shutdown.wait().await;
+            tokio::time::sleep(LAST_CALL).await;
+        };
+        tokio::pin!(last_call);
         loop {
             tokio::select! {
-                () = shutdown.wait() => break,
+                () = &mut last_call => break,
                 // Without room in the spool's queue nothing is read; the client then waits for us.
                 taken = self.permits.clone().acquire_owned(), if permit.is_none() => permit = taken.ok(),
                 event = events.recv(), if permit.is_some() => match event {
@@ -484,6 +491,7 @@ impl Tier {
                 end = &mut ends.writer => return Err(writer_ended(end)),
             }
         }
+        self.hand_over();
         self.stop(&client, &mut events, ends, stop_writer).await
     }
 
