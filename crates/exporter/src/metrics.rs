@@ -56,8 +56,6 @@ pub struct Metrics {
     pub(crate) spool_age: Gauge<f64, AtomicU64>,
     /// Numbered records that are held for their hosts.
     pub(crate) held: Gauge,
-    /// Hosts of which something is held.
-    pub(crate) hosts_held: Gauge,
     /// 1 while connected to the broker.
     pub(crate) mqtt_connected: Gauge,
     /// 1 while the store takes what it is given.
@@ -113,7 +111,6 @@ impl Metrics {
             spool_records: Gauge::default(),
             spool_age: Gauge::default(),
             held: Gauge::default(),
-            hosts_held: Gauge::default(),
             refused: Counter::default(),
             foreign: Counter::default(),
             replayed: Counter::default(),
@@ -201,7 +198,6 @@ impl Metrics {
             "Numbered records held for their hosts until they are written",
             metrics.held.clone(),
         );
-        registry.register("held_hosts", "Hosts of which records are held", metrics.hosts_held.clone());
         registry.register("mqtt_connected", "Whether the broker is connected", metrics.mqtt_connected.clone());
         registry.register("sink_ready", "Whether the store takes writes", metrics.sink_ready.clone());
         Self { registry: Arc::new(registry), ..metrics }

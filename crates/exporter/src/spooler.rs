@@ -8,7 +8,8 @@
 //! being called held, so that its agent sends it again. One without a number would be lost by that: it waits, and the
 //! broker behind it, until there is room.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -166,12 +167,16 @@ impl Spooler {
         let shared = Arc::new(Shared::default());
         let (ended, end) = oneshot::channel();
         let running = Running {
+            folder: identity(&path)?,
+            path: path.clone(),
             looker: self.log.reader(),
             oldest: None,
             spooler: self,
             shared: shared.clone(),
             group: Group::default(),
             trimmed: 0,
+            trim_failed: None,
+            trim_said: None,
             full: None,
             said: (None, false),
             replay_said: None,
@@ -201,7 +206,13 @@ struct Running {
     spooler: Spooler,
     shared: Arc<Shared>,
     group: Group,
+    /// The spool's folder.
+    path: PathBuf,
+    folder: (u64, u64),
     trimmed: u64,
+    /// When trimming last failed, and when that was last said.
+    trim_failed: Option<Instant>,
+    trim_said: Option<Instant>,
     /// Nothing more is taken.
     full: Option<Full>,
     /// When it was last said that nothing more is taken, and whether it is to be said that this is over.
@@ -213,6 +224,12 @@ struct Running {
     looker: Reader,
     /// Index of the first record that is not written, and when it came, in ms since 1970.
     oldest: Option<(u64, u64)>,
+}
+
+/// What tells a folder from another one of its name.
+fn identity(folder: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(folder)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The spool, or its disk, has no room.
@@ -253,6 +270,7 @@ impl Running {
             if self.looked.elapsed() >= TICK {
                 self.looked = Instant::now();
                 self.replay()?;
+                self.is_there()?;
                 self.room();
                 self.age();
             }
@@ -268,6 +286,17 @@ impl Running {
                 self.show();
                 return Ok(());
             }
+        }
+    }
+
+    /// Files that were removed can be written and synced for a while, and nothing of it is there after a restart.
+    fn is_there(&self) -> std::io::Result<()> {
+        match identity(&self.path) {
+            Ok(found) if found != self.folder => Err(std::io::Error::other("somebody put another folder in its place")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(std::io::Error::other("somebody removed its folder"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -308,6 +337,7 @@ impl Running {
                     return Ok(());
                 }
                 std::thread::sleep(ROOM_TICK);
+                self.is_there()?;
                 self.trim();
                 self.room();
                 self.age();
@@ -446,13 +476,19 @@ impl Running {
 
     fn trim(&mut self) {
         let to = self.shared.trim.load(Ordering::Relaxed);
-        if to <= self.trimmed {
+        if to <= self.trimmed || self.trim_failed.is_some_and(|at| at.elapsed() < TICK) {
             return;
         }
         match self.spooler.log.trim(to) {
-            Ok(()) => self.trimmed = to,
+            Ok(()) => (self.trimmed, self.trim_failed) = (to, None),
             // Room that is not freed yet; it is tried again with the next tick.
-            Err(error) => tracing::warn!("the spool was not trimmed: {error}"),
+            Err(error) => {
+                self.trim_failed = Some(Instant::now());
+                if self.trim_said.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                    self.trim_said = self.trim_failed;
+                    tracing::warn!("the spool in {} was not trimmed: {error}; trying again", self.path.display());
+                }
+            }
         }
     }
 

@@ -457,6 +457,8 @@ impl Tier {
         let mut announce = tokio::time::interval(self.announce_every);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut show = tokio::time::interval(Duration::from_secs(1));
+        show.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut permit: Option<OwnedSemaphorePermit> = None;
         let (scanner, mut scans) = mpsc::channel(1);
         let last_call = async {
@@ -479,8 +481,9 @@ impl Tier {
                     self.confirm(&client);
                     self.hand_over();
                     self.look_through(&scanner)?;
-                    self.show();
                 }
+                // It counts the ranges of all hosts.
+                _ = show.tick() => self.show(),
                 _ = announce.tick() => self.announce(&client, TierState::Online),
                 end = &mut ends.spool => return Err(spool_ended(end)),
                 end = &mut ends.reader => return Err(match end {
