@@ -215,16 +215,17 @@ impl Keeper {
                 outbox.shelf(freed.kind).free(&freed.boot, &freed.seqs);
             }
         }
-        for kind in Kind::ALL {
-            let trim = {
+        // What keeps one kind from being trimmed does not keep the others, whose room may be what it lacks.
+        let trims = Kind::ALL.map(|kind| {
+            let trim = self.reserve.spend(|| {
                 let mut outbox = self.post.lock();
                 let shelf = outbox.shelf(kind);
                 let to = shelf.trim_to();
-                shelf.log.begin_trim(to)?
-            };
-            self.finish(kind, trim)?;
-        }
-        Ok(())
+                shelf.log.begin_trim(to)
+            });
+            trim.and_then(|trim| self.finish(kind, trim))
+        });
+        trims.into_iter().collect()
     }
 
     fn finish(&self, kind: Kind, trim: Option<Trim>) -> io::Result<()> {
@@ -234,6 +235,7 @@ impl Keeper {
         let shelf = outbox.shelf(kind);
         shelf.log.end_trim(trim)?;
         shelf.forget_runs();
+        drop(outbox);
         // Room may have been given up for a state.
         self.reserve.refill()
     }
@@ -251,11 +253,7 @@ impl Keeper {
             declared
         };
         self.write_down()?;
-        let trim = {
-            let mut outbox = self.post.lock();
-            let log = &mut outbox.shelf(kind).log;
-            log.begin_trim(segment.to + 1)?
-        };
+        let trim = self.reserve.spend(|| self.post.lock().shelf(kind).log.begin_drop_to(segment.to + 1))?;
         self.finish(kind, trim)?;
         let (said, dropped) = &mut self.complaints[kind as usize];
         *dropped += declared;
@@ -272,7 +270,7 @@ impl Keeper {
 }
 
 /// The segment that is to go next, if one is.
-fn over_bounds(outbox: &mut Outbox, look_at_age: bool) -> Option<(Kind, SegmentInfo, LossReason)> {
+pub(super) fn over_bounds(outbox: &mut Outbox, look_at_age: bool) -> Option<(Kind, SegmentInfo, LossReason)> {
     if let Some(pressed) = outbox.pressed.take() {
         // What is less valuable makes room; metrics also for themselves.
         let victims = Kind::ALL.into_iter().filter(|kind| *kind < pressed || *kind == Kind::Metrics);
@@ -294,7 +292,7 @@ fn over_bounds(outbox: &mut Outbox, look_at_age: bool) -> Option<(Kind, SegmentI
     for shelf in &mut outbox.shelves {
         // All of a segment is too old when its last record is; most segments are too young at their first.
         if let Some(oldest) = shelf.log.oldest().filter(|oldest| oldest.first_ms < before)
-            && shelf.appended_ms(oldest.to).is_none_or(|last| last < before)
+            && shelf.is_before(oldest.to, before)
         {
             return Some((shelf.kind, oldest, LossReason::Age));
         }

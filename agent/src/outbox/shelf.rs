@@ -153,8 +153,12 @@ impl Shelf {
         self.oldest.1
     }
 
-    /// When a record was appended.
-    pub(super) fn appended_ms(&mut self, index: u64) -> Option<u64> {
-        self.past.read(index, &mut self.buffer).ok().flatten().map(|entry| entry.appended_ms)
+    /// Whether a record was appended before a time. One that never can be read was, and one that can't be read now was not.
+    pub(super) fn is_before(&mut self, index: u64, ms: u64) -> bool {
+        match self.past.read(index, &mut self.buffer) {
+            Ok(entry) => entry.is_none_or(|entry| entry.appended_ms < ms),
+            Err(ReadError::Io { .. }) => false,
+            Err(ReadError::Gone { .. } | ReadError::Gap { .. }) => true,
+        }
     }
 }

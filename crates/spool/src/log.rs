@@ -355,18 +355,17 @@ impl Log {
 
     /// Gives the oldest segment up, whatever is in it, and returns what went. Declare the loss before.
     pub fn drop_oldest(&mut self) -> io::Result<Option<SegmentInfo>> {
-        let Some((oldest, trim)) = self.begin_drop()? else { return Ok(None) };
+        let Some(oldest) = self.oldest() else { return Ok(None) };
+        let Some(trim) = self.begin_drop_to(oldest.to + 1)? else { return Ok(None) };
         trim.run()?;
         self.end_trim(trim)?;
         Ok(Some(oldest))
     }
 
-    /// The same in the steps of [`Log::begin_trim`].
-    pub fn begin_drop(&mut self) -> io::Result<Option<(SegmentInfo, Trim)>> {
-        let Some(oldest) = self.oldest() else { return Ok(None) };
-        let to = oldest.to + 1;
-        let trim = self.begin(to, to == self.next())?;
-        Ok(trim.map(|trim| (oldest, trim)))
+    /// As [`Log::begin_trim`], for room: a small last segment goes as well.
+    pub fn begin_drop_to(&mut self, to: u64) -> io::Result<Option<Trim>> {
+        let to = to.min(self.next());
+        if to <= self.first() { Ok(None) } else { self.begin(to, to == self.next()) }
     }
 
     /// Bytes of all segments.

@@ -95,3 +95,18 @@ fn side_files_are_replaced_on_a_full_disk_as_often_as_need_be() {
         assert_eq!(Log::read_state(dir.path(), "s").unwrap(), Some(vec![round; 200]));
     }
 }
+
+#[test]
+fn what_goes_for_room_goes_also_where_it_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(dir.path(), OPTIONS).unwrap();
+    log.append(b"", b"small").unwrap();
+    let before = log.bytes();
+    assert!(log.begin_trim(1).unwrap().is_none(), "a trim alone goes on in the same segment");
+    log.append(b"", b"small").unwrap();
+    let trim = log.begin_drop_to(2).unwrap().unwrap();
+    trim.run().unwrap();
+    log.end_trim(trim).unwrap();
+    assert!(log.bytes() < before);
+    assert_eq!((log.first(), log.next(), log.segments()), (2, 2, 1));
+}
