@@ -249,7 +249,7 @@ impl Publisher {
                 }
             }
             Event::SubscriptionRefused { filter, reason, .. } => warn!(
-                "the broker refuses this host the subscription to {filter}: {reason}; without it nothing tells the agent what                  the exporters have, and records stay in the spool: `utilizer broker acl` prints the rules that a broker needs"
+                "the broker refuses this host the subscription to {filter}: {reason}; without it nothing tells the agent what the exporters have, and records stay in the spool: `utilizer broker acl` prints the rules that a broker needs"
             ),
         }
         Ok(())
@@ -303,8 +303,12 @@ impl Publisher {
                 .map(|said| self.post.lock().confirmed(&group, &member, &said)),
             Ok(Topic::Control(_)) => wire::decode_state::<Control>("control", &message.payload).map(|control| {
                 if let (ControlAction::RetireGroup, Some(group)) = (control.action, &control.group) {
-                    info!("{} retires the group {group}: no record waits for it any more", control.author);
+                    // The command is repeated until this host's status has the group no longer.
+                    let waited = self.post.lock().groups().any(|(name, _)| name == group);
                     self.post.lock().retire(group, control.time);
+                    if waited {
+                        info!("{} retires the group {group}: no record waits for it any more", control.author);
+                    }
                 }
             }),
             _ => Ok(()),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use delivery::sender::MOST_GROUPS;
 use delivery::{Millis, Sender};
 use spool::AppendError;
 use tokio::sync::Notify;
@@ -47,6 +48,8 @@ pub struct Outbox {
     missing: Vec<(u64, Kind, u64, u64)>,
     /// Why records can't be read now; said once.
     unreadable: Option<String>,
+    /// A group that is one too many; said once.
+    turned_away: Option<GroupName>,
 }
 
 /// What became of the records of one kind since the agent started.
@@ -257,6 +260,19 @@ impl Outbox {
     /// An exporter announced itself.
     pub fn tier_status(&mut self, status: &TierStatus) {
         self.sender.tier_status(status);
+        let unknown = |name: &GroupName| self.sender.groups().all(|(known, _)| known != name);
+        if status.durable
+            && self.turned_away.is_none()
+            && self.sender.groups().count() >= MOST_GROUPS
+            && unknown(&status.group)
+        {
+            warn!(
+                "{MOST_GROUPS} groups of exporters are waited for, and no more can be: the group {} is not; `utilizer group \
+                 retire` gives up those that are gone, and the broker's access rules should let only exporters announce one",
+                status.group
+            );
+            self.turned_away = Some(status.group.clone());
+        }
     }
 
     /// An exporter says what it has.

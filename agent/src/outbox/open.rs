@@ -183,6 +183,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         pressed: None,
         missing: Vec::new(),
         unreadable: None,
+        turned_away: None,
     };
     damaged.into_iter().for_each(|(kind, from, to)| outbox.missing(kind, from, to));
     let post =
@@ -230,11 +231,15 @@ fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> io::Result
     }))
 }
 
-/// Moves everything of another host name into a folder of its own.
+/// Moves everything of another host name into a folder of its own. One that is there from an earlier change of the name stays
+/// as it is.
 fn set_aside(dir: &Path, host: &HostName) -> io::Result<()> {
-    let aside = dir.join(format!("of-{host}"));
+    let names = std::iter::once(format!("of-{host}")).chain((2u32..).map(|again| format!("of-{host}.{again}")));
+    let taken = |aside: &PathBuf| aside.join(format!("{RUNS}.state")).exists();
+    let Some(aside) = names.map(|name| dir.join(name)).find(|aside| !taken(aside)) else { return Ok(()) };
     make_dir(&aside)?;
-    let states = [format!("{RUNS}.state"), format!("{STATE}.state")];
+    // What tells whose they are goes last, so that a crash in between leaves the same to do.
+    let states = [format!("{STATE}.state"), format!("{RUNS}.state")];
     for name in Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).chain(states) {
         match fs::rename(dir.join(&name), aside.join(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -225,3 +225,39 @@ fn records_of_another_name_are_set_aside() {
     assert!(dir.path().join("of-h/logs/00000000000000000000.seg").exists());
     assert!(dir.path().join("of-h/runs.state").exists());
 }
+
+#[test]
+fn a_name_that_changes_to_and_fro_sets_aside_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for (run, host) in ["h", "other", "h", "other", "h"].into_iter().enumerate() {
+        let opened = open(&spool(dir.path()), &host.parse().unwrap(), format!("run-{run}").parse().unwrap());
+        let (post, _keeping) = opened.unwrap();
+        assert!(post.lock().is_empty());
+        assert_eq!(post.put(now(), logs(10)), Ok(1));
+    }
+    for aside in ["of-h", "of-other", "of-h.2", "of-other.2"] {
+        assert!(dir.path().join(aside).join("logs/00000000000000000000.seg").exists(), "{aside}");
+    }
+}
+
+#[test]
+fn what_can_not_be_read_for_now_is_not_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    post.put(now(), logs(10)).unwrap();
+    let too_old = || {
+        let mut outbox = post.lock();
+        outbox.max_age = Duration::ZERO;
+        keeper::over_bounds(&mut outbox, true).map(|(kind, ..)| kind)
+    };
+    std::thread::sleep(Duration::from_millis(2));
+    let (file, away) = (dir.path().join("logs/00000000000000000000.seg"), dir.path().join("away"));
+    std::fs::rename(&file, &away).unwrap();
+    // Reading a folder fails as a disk does.
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(too_old(), None);
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&away, &file).unwrap();
+    assert_eq!(too_old(), Some(Kind::Logs));
+}

@@ -8,7 +8,7 @@ use wire::{GroupName, Kind, MemberName, Timestamp};
 use crate::{KindSet, Millis};
 
 /// More groups than any fleet has: a broker that lets anyone announce groups must not fill a host's memory.
-const MOST_GROUPS: usize = 64;
+pub const MOST_GROUPS: usize = 64;
 /// Members of a group, likewise.
 const MOST_MEMBERS: usize = 256;
 
@@ -157,12 +157,12 @@ impl Groups {
     pub(super) fn retire(&mut self, name: &GroupName, at: Timestamp) -> Option<u32> {
         let since = self.retired.entry(name.clone()).or_insert(at);
         *since = at.max(*since);
-        let group = self.by_name.remove(name)?;
+        // Also where the group was never known: names are free to whoever may write commands.
         while self.retired.len() > MOST_GROUPS {
             let oldest = self.retired.iter().min_by_key(|(_, at)| **at).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.retired.remove(&name));
         }
-        Some(group.id)
+        self.by_name.remove(name).map(|group| group.id)
     }
 
     /// Who takes a kind.

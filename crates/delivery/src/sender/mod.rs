@@ -26,6 +26,7 @@ use wire::{BootId, GroupName, Kind, MemberName, Ranges, SeqByBoot, Timestamp};
 use crate::random::Random;
 use crate::{KindSet, Millis};
 use groups::Groups;
+pub use groups::MOST_GROUPS;
 use losses::Losses;
 use track::Track;
 

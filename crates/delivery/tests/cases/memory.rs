@@ -157,3 +157,19 @@ fn what_does_not_fit_into_a_confirmation_comes_with_the_next_ones() {
     }
     assert_eq!(named.map(|named| named.count()), [records; 2]);
 }
+
+#[test]
+fn groups_that_anyone_names_are_bounded() {
+    let boot: BootId = "run-1".parse().unwrap();
+    let mut sender = Sender::new(&sender::Settings::default(), boot, DiskState::default());
+    for i in 0..1000 {
+        let group: GroupName = format!("g{i}").parse().unwrap();
+        sender.tier_status(&TierStatus { group, ..announcement(TierState::Online) });
+    }
+    assert_eq!(sender.groups().count(), sender::MOST_GROUPS);
+    for i in 0..1000 {
+        // Known or not.
+        sender.retire(&format!("g{}", i * 2).parse().unwrap(), Timestamp::from_millis(i));
+    }
+    assert!(sender.disk().0.retired.len() <= sender::MOST_GROUPS);
+}
