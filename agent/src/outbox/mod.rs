@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use delivery::sender::MOST_GROUPS;
 use delivery::{Millis, Sender};
+use serde_json::{Map, Value as Json};
 use spool::AppendError;
 use tokio::sync::Notify;
 use tracing::warn;
-use wire::messages::{Confirmation, Logs, Loss, LossReason, Pipeline, TierStatus};
+use wire::messages::{Confirmation, Loss, LossReason, TierStatus};
 use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
 
 use keeper::Bell;
@@ -131,8 +132,11 @@ impl Outbox {
         let kind = B::KIND;
         let seq = self.shelf(kind).next_seq();
         let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
-        let payload = wire::encode(&Record { head, body });
-        let put = self.put_encoded(kind, &payload);
+        self.put_numbered(kind, seq, &wire::encode(&Record { head, body }))
+    }
+
+    fn put_numbered(&mut self, kind: Kind, seq: u64, payload: &[u8]) -> Result<u64, PutError> {
+        let put = self.put_encoded(kind, payload);
         let counts = &mut self.counts[kind as usize];
         match put {
             Ok(()) => counts.made += 1,
@@ -301,23 +305,24 @@ impl Outbox {
     }
 
     fn halve(&mut self, boot: &BootId, kind: Kind, seq: u64) -> bool {
-        let Ok(payload) = self.shelf(kind).read(boot, seq) else { return false };
-        let Ok(head) = wire::decode_head(&payload) else { return false };
-        match kind {
-            Kind::Logs => wire::decode_body::<Logs>(&payload).is_ok_and(|mut body| {
-                let rest = body.records.split_off(body.records.len() / 2);
-                self.put_halves(head.time, !body.records.is_empty(), body, Logs { records: rest })
-            }),
-            Kind::Pipeline => wire::decode_body::<Pipeline>(&payload).is_ok_and(|mut body| {
-                let rest = body.records.split_off(body.records.len() / 2);
-                self.put_halves(head.time, !body.records.is_empty(), body, Pipeline { records: rest })
-            }),
-            Kind::Metrics | Kind::Alerts | Kind::Jobs => false,
+        // Only these hold records of somebody else's, and may be any number of them.
+        if !matches!(kind, Kind::Logs | Kind::Pipeline) {
+            return false;
         }
+        // As plain JSON: whatever the records are, they go on as they are.
+        let Ok(payload) = self.shelf(kind).read(boot, seq) else { return false };
+        let Ok(mut record) = serde_json::from_slice::<Map<String, Json>>(&payload) else { return false };
+        let Some(Json::Array(mut first)) = record.remove("records") else { return false };
+        let second = first.split_off(first.len() / 2);
+        !first.is_empty() && [first, second].into_iter().all(|half| self.put_half(kind, &mut record, half))
     }
 
-    fn put_halves<B: Body>(&mut self, time: Timestamp, both: bool, first: B, second: B) -> bool {
-        both && self.put(time, first).is_ok() && self.put(time, second).is_ok()
+    fn put_half(&mut self, kind: Kind, record: &mut Map<String, Json>, half: Vec<Json>) -> bool {
+        let seq = self.shelf(kind).next_seq();
+        record.insert("boot".to_owned(), self.boot.as_str().into());
+        record.insert("seq".to_owned(), seq.into());
+        record.insert("records".to_owned(), half.into());
+        self.put_numbered(kind, seq, &wire::encode(record)).is_ok()
     }
 
     /// Records that were not freed.
