@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use toml::Spanned;
@@ -97,25 +97,106 @@ fn float(float: &DeFloat<'_>) -> Result<f64, Error> {
     float.as_str().parse().map_err(|_| Error::custom("this is no number"))
 }
 
+impl Node<'_> {
+    /// What serde says where another type is expected. Not compiled anew for each that is.
+    #[inline(never)]
+    fn wrong(&self, expected: &dyn Expected) -> Error {
+        let found = match self.0.get_ref() {
+            DeValue::String(text) => Ok(Unexpected::Str(text)),
+            DeValue::Integer(digits) => integer(digits).map(|number| match number {
+                Number::Signed(number) => Unexpected::Signed(number),
+                Number::Unsigned(number) => Unexpected::Unsigned(number),
+            }),
+            DeValue::Float(digits) => float(digits).map(Unexpected::Float),
+            DeValue::Boolean(value) => Ok(Unexpected::Bool(*value)),
+            // No key of ours is one.
+            DeValue::Datetime(_) => Ok(Unexpected::Other("date or time")),
+            DeValue::Array(_) => Ok(Unexpected::Seq),
+            DeValue::Table(_) => Ok(Unexpected::Map),
+        };
+        found.map_or_else(|error| error, |found| Error::invalid_type(found, expected)).at(self.0.span())
+    }
+
+    fn at<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.map_err(|error| error.at(self.0.span()))
+    }
+
+    fn visit_integer<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let DeValue::Integer(digits) = self.0.get_ref() else { return Err(self.wrong(&visitor)) };
+        self.at(match integer(digits) {
+            Ok(Number::Signed(number)) => visitor.visit_i64(number),
+            Ok(Number::Unsigned(number)) => visitor.visit_u64(number),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn visit_float<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.get_ref() {
+            DeValue::Float(digits) => self.at(float(digits).and_then(|number| visitor.visit_f64(number))),
+            _ => self.visit_integer(visitor),
+        }
+    }
+
+    fn visit_text<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let DeValue::String(text) = self.0.get_ref() else { return Err(self.wrong(&visitor)) };
+        self.at(visitor.visit_str(text))
+    }
+
+    fn visit_list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let DeValue::Array(items) = self.0.get_ref() else { return Err(self.wrong(&visitor)) };
+        self.at(visitor.visit_seq(Array(items.iter())))
+    }
+
+    fn visit_table<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let DeValue::Table(table) = self.0.get_ref() else { return Err(self.wrong(&visitor)) };
+        self.at(visitor.visit_map(Table { entries: table.iter(), value: None }))
+    }
+}
+
+macro_rules! expect {
+    ($visit:ident: $($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.$visit(visitor)
+        })*
+    };
+}
+
+/// A type that says what it expects gets only that: code for everything else that might stand there, for each type, would
+/// be most of the code.
 impl<'de> Deserializer<'de> for Node<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let value = match self.0.get_ref() {
-            DeValue::String(text) => visitor.visit_str(text),
-            DeValue::Integer(digits) => match integer(digits).map_err(|error| error.at(self.0.span()))? {
-                Number::Signed(number) => visitor.visit_i64(number),
-                Number::Unsigned(number) => visitor.visit_u64(number),
-            },
-            DeValue::Float(digits) => visitor.visit_f64(float(digits).map_err(|error| error.at(self.0.span()))?),
-            DeValue::Boolean(value) => visitor.visit_bool(*value),
-            // No key of ours is one.
-            DeValue::Datetime(_) => Err(Error::invalid_type(Unexpected::Other("date or time"), &visitor)),
-            DeValue::Array(items) => visitor.visit_seq(Array(items.iter())),
-            DeValue::Table(table) => visitor.visit_map(Table { entries: table.iter(), value: None }),
-        };
-        value.map_err(|error| error.at(self.0.span()))
+        match self.0.get_ref() {
+            DeValue::String(_) => self.visit_text(visitor),
+            DeValue::Integer(_) | DeValue::Float(_) => self.visit_float(visitor),
+            DeValue::Boolean(_) => self.deserialize_bool(visitor),
+            DeValue::Datetime(_) => Err(self.wrong(&visitor)),
+            DeValue::Array(_) => self.visit_list(visitor),
+            DeValue::Table(_) => self.visit_table(visitor),
+        }
     }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let DeValue::Boolean(value) = self.0.get_ref() else { return Err(self.wrong(&visitor)) };
+        self.at(visitor.visit_bool(*value))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.visit_table(visitor)
+    }
+
+    expect! { visit_integer: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 }
+    expect! { visit_integer: deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 }
+    expect! { visit_float: deserialize_f32 deserialize_f64 }
+    expect! { visit_text: deserialize_char deserialize_str deserialize_string deserialize_identifier }
+    expect! { visit_list: deserialize_seq }
+    expect! { visit_table: deserialize_map }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
@@ -133,14 +214,11 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, Error> {
         match self.0.get_ref() {
             DeValue::String(text) => visitor.visit_enum(Variant(text)).map_err(|error| error.at(self.0.span())),
-            _ => self.deserialize_any(visitor),
+            _ => Err(self.wrong(&visitor)),
         }
     }
 
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
-    }
+    forward_to_deserialize_any! { bytes byte_buf unit unit_struct tuple tuple_struct ignored_any }
 }
 
 struct Array<'a>(std::slice::Iter<'a, Spanned<DeValue<'a>>>);
