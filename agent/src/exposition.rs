@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 use daemon::http::media_ranges;
 
+use crate::order;
 use crate::snapshot::{Families, Family, Head, MetricType, Sample, Section};
 
 /// How families are written.
@@ -100,9 +101,7 @@ impl Order {
                 Ordering::Greater => false,
             });
         if !holds {
-            self.0.clear();
-            self.0.extend(0..all.len());
-            self.0.sort_by(|a, b| name(*a).cmp(name(*b)));
+            self.0 = order::places(all.len(), &|a, b| name(a).cmp(name(b)));
         }
         self.0.iter().map(|at| all[*at]).collect()
     }
@@ -192,7 +191,7 @@ fn together<'a>(samples: impl Iterator<Item = (&'a Head, &'a Sample)>) -> Vec<(&
         })
         .collect();
     // A stable sort: within one, the order stays.
-    all.sort_by_key(|(whose, ..)| *whose);
+    order::sort_by(&mut all, |a, b| a.0.cmp(&b.0));
     all.into_iter().map(|(_, head, sample)| (head, sample)).collect()
 }
 

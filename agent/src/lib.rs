@@ -13,6 +13,7 @@ pub mod gauges;
 pub mod host;
 pub mod inventory;
 pub mod message;
+mod order;
 pub mod outbox;
 pub mod own_process;
 pub mod pattern;

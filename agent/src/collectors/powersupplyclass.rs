@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::collectors::devices::{Devices, text};
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
 use crate::host::{Attribute, Directory, HostRoot, decimal};
+use crate::order;
 use crate::pattern::Pattern;
 use crate::snapshot::{Families, Labels};
 
@@ -220,7 +221,7 @@ impl Supply {
                 (name, shown.unwrap_or_else(|| String::from_utf8_lossy(now).into_owned()))
             });
             let mut pairs: Vec<_> = texts.chain([("power_supply", self.name.clone())]).collect();
-            pairs.sort();
+            order::sort_by(&mut pairs, Ord::cmp);
             let labels = Labels::owned(pairs.into_iter().map(|(name, text)| (name.to_owned(), text)));
             self.info = Some((self.properties.texts.clone(), self.properties.ends, labels));
         }

@@ -19,6 +19,7 @@ use super::keeper::{Bell, Keeper, Keeping, STATE};
 use super::shelf::Shelf;
 use super::{MAX_RECORD, Outbox, Post};
 use crate::config::{DEFAULT_SPOOL, Spool};
+use crate::order;
 
 /// The file that says whose records stand where.
 const RUNS: &str = "runs";
@@ -165,7 +166,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
             }
         }
     }
-    restored.sort_by_key(|(age, ..)| *age);
+    order::sort_by(&mut restored, |a, b| a.0.cmp(&b.0));
     restored.iter().for_each(|(_, of, kind, from, to)| sender.restored(of, *kind, *from, *to));
     let waiting: u64 = restored.iter().map(|(.., from, to)| to - from + 1).sum();
     if waiting > 0 {
@@ -260,10 +261,10 @@ fn write_runs(
 ) -> io::Result<()> {
     let mut runs = Runs { host: Some(host.clone()), runs: Vec::new() };
     for of in known.runs.iter().map(|run| &run.boot).chain([boot]) {
-        let first: BTreeMap<Kind, u64> = shelves
-            .iter()
-            .filter_map(|shelf| Some((shelf.kind, shelf.runs().iter().find(|(run, _)| run == of)?.1)))
-            .collect();
+        let mut first = BTreeMap::new();
+        first.extend(
+            shelves.iter().filter_map(|shelf| Some((shelf.kind, shelf.runs().iter().find(|(run, _)| run == of)?.1))),
+        );
         if !first.is_empty() && runs.runs.iter().all(|run| run.boot != *of) {
             runs.runs.push(Run { boot: of.clone(), first });
         }

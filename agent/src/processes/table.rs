@@ -1,5 +1,6 @@
 //! The processes of a host from pass to pass.
 
+use std::cmp::Ordering;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -392,6 +393,9 @@ impl ProcessTable {
         };
         let busiest = |a: &u32, b: &u32| key(b).cmp(&key(a)).then(a.cmp(b));
         let largest = |a: &u32, b: &u32| key(b).1.cmp(&key(a).1).then_with(|| busiest(a, b));
+        // One type for both: the selection is not compiled twice.
+        type Order<'a> = &'a dyn Fn(&u32, &u32) -> Ordering;
+        let (busiest, largest): (Order<'_>, Order<'_>) = (&busiest, &largest);
         if self.settings.top == 0 {
             order.clear();
         } else if order.len() > self.settings.top {

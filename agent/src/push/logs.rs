@@ -68,7 +68,7 @@ fn convert(object: Map<String, Value>, now: Timestamp) -> Result<LogRecord, Stri
         },
     };
     let mut text = |names| take(&mut fields, names).map(|value| text_of(&value)).unwrap_or_default();
-    Ok(LogRecord {
+    let mut record = LogRecord {
         timestamp,
         level,
         level_original,
@@ -80,8 +80,10 @@ fn convert(object: Map<String, Value>, now: Timestamp) -> Result<LogRecord, Stri
         category: text(CATEGORY),
         trace_id: text(TRACE_ID),
         request_id: text(REQUEST_ID),
-        fields: fields.into_iter().map(|(key, value)| (key, text_of(&value))).collect(),
-    })
+        fields: BTreeMap::new(),
+    };
+    record.fields.extend(fields.into_iter().map(|(key, value)| (key, text_of(&value))));
+    Ok(record)
 }
 
 /// Objects become dotted keys; everything else is a value.

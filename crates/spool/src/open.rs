@@ -122,7 +122,7 @@ fn lock(dir: &Path, disk: &Disk) -> Result<File, OpenError> {
 
 /// The segments in a folder, in order. Deletes what a crash left of a state.
 fn list(dir: &Path, disk: &Disk) -> Result<VecDeque<Segment>, OpenError> {
-    let mut segments = Vec::new();
+    let mut segments: Vec<Segment> = Vec::new();
     for entry in fs::read_dir(dir).map_err(at("list", dir))? {
         let entry = entry.map_err(at("list", dir))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -130,10 +130,10 @@ fn list(dir: &Path, disk: &Disk) -> Result<VecDeque<Segment>, OpenError> {
             disk.remove(&entry.path()).map_err(at("unlink", &entry.path()))?;
         } else if let Some(from) = index_of(&name) {
             let bytes = entry.metadata().map_err(at("look at", &entry.path()))?.len();
-            segments.push(Segment { from, bytes });
+            // One by one: to sort them is more code, and they are few.
+            segments.insert(segments.partition_point(|before| before.from < from), Segment { from, bytes });
         }
     }
-    segments.sort_unstable_by_key(|segment| segment.from);
     Ok(segments.into())
 }
 

@@ -1,8 +1,9 @@
 //! Sets of record numbers.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{BootId, Kind};
@@ -22,11 +23,49 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    let text = BTreeMap::<BootId, BTreeMap<String, T>>::deserialize(deserializer)?;
-    let known = |kinds: BTreeMap<String, T>| {
-        kinds.into_iter().filter_map(|(kind, value)| Some((kind.parse::<Kind>().ok()?, value))).collect()
-    };
-    Ok(text.into_iter().map(|(boot, kinds)| (boot, known(kinds))).collect())
+    struct Boots<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Boots<T> {
+        type Value = SeqByBoot<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SeqByBoot<T>, A::Error> {
+            let mut boots = SeqByBoot::new();
+            while let Some((boot, Known(kinds))) = map.next_entry()? {
+                boots.insert(boot, kinds);
+            }
+            Ok(boots)
+        }
+    }
+    deserializer.deserialize_map(Boots(PhantomData))
+}
+
+struct Known<T>(BTreeMap<Kind, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Known<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Kinds<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Kinds<T> {
+            type Value = Known<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known<T>, A::Error> {
+                let mut kinds = BTreeMap::new();
+                while let Some((kind, value)) = map.next_entry::<String, T>()? {
+                    if let Ok(kind) = kind.parse() {
+                        kinds.insert(kind, value);
+                    }
+                }
+                Ok(Known(kinds))
+            }
+        }
+        deserializer.deserialize_map(Kinds(PhantomData))
+    }
 }
 
 /// A range runs backwards.

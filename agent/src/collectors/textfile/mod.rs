@@ -20,6 +20,7 @@ pub use parse::{ParseError, ParsedFamily, ParsedSample, parse};
 use crate::collectors::cache::Cache;
 use crate::collectors::{CollectError, Collector, Outcome, Pass, names};
 use crate::host::{Directory, KeptFile};
+use crate::order;
 use crate::snapshot::{Families, Labels, MetricType};
 
 /// More files in one directory are not looked at.
@@ -288,10 +289,13 @@ impl TextFiles {
         if self.folders.iter().map(|folder| &folder.path).eq(&paths) {
             return false;
         }
-        let mut before: HashMap<PathBuf, Folder> =
-            self.folders.drain(..).map(|folder| (folder.path.clone(), folder)).collect();
-        self.folders =
-            paths.into_iter().map(|path| before.remove(&path).unwrap_or_else(|| Folder::new(path))).collect();
+        let mut before = std::mem::take(&mut self.folders);
+        for path in paths {
+            self.folders.push(match before.iter().position(|folder| folder.path == path) {
+                Some(at) => before.swap_remove(at),
+                None => Folder::new(path),
+            });
+        }
         true
     }
 
@@ -396,7 +400,8 @@ impl TextFiles {
 
     /// Says in the log what is newly left out.
     fn tell(&mut self) {
-        let now: BTreeSet<String> = self.refused().map(|refusal| refusal.what.clone()).collect();
+        let mut now = BTreeSet::new();
+        now.extend(self.refused().map(|refusal| refusal.what.clone()));
         for what in now.difference(&self.told) {
             warn!(collector = "textfile", "{what}");
         }
@@ -459,7 +464,7 @@ fn expanded(pattern: &str) -> Vec<PathBuf> {
         found = next;
     }
     found.retain(|path| path.is_dir());
-    found.sort();
+    order::sort_by(&mut found, Ord::cmp);
     if found.is_empty() { vec![pattern.into()] } else { found }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use crate::order;
 use crate::snapshot::{Labels, MetricType};
 
 /// More labels on one sample are a mistake.
@@ -64,7 +65,7 @@ pub(super) fn series_key(name: &str, suffix: &str, labels: &Labels) -> String {
 
 fn key_without(name: &str, suffix: &str, labels: &Labels, left_out: &str) -> String {
     let mut pairs: Vec<_> = labels.iter().filter(|(name, value)| !value.is_empty() && *name != left_out).collect();
-    pairs.sort_unstable();
+    order::sort_by(&mut pairs, Ord::cmp);
     let mut key = format!("{name}{suffix}");
     for (name, value) in pairs {
         // A label's name has no byte 0; a value may, so its length stands before it.
@@ -271,12 +272,12 @@ impl File {
                 groups[at].push(sample);
             }
             for group in &mut groups {
-                let order = |sample: &ParsedSample| match sample.suffix {
+                let rank = |sample: &ParsedSample| match sample.suffix {
                     "_sum" => 1,
                     "_count" => 2,
                     _ => 0,
                 };
-                group.sort_by_key(order);
+                order::sort_by(group, |a, b| rank(a).cmp(&rank(b)));
                 if is_histogram {
                     complete(group)
                         .map_err(|what| ParseError { line: open.line, what: format!("{} {what}", family.name) })?;

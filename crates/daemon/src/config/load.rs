@@ -166,9 +166,9 @@ pub fn load_text<T: DeserializeOwned>(
 
     // Each variable gets a span past the end of the text, so that an error's span leads back to it.
     let mut variables = Vec::new();
-    let mut environment: Vec<_> = environment.into_iter().collect();
-    environment.sort();
-    for (name, value) in &environment {
+    let mut sorted: Vec<(String, String)> = Vec::new();
+    environment.into_iter().for_each(|pair| insert(&mut sorted, pair, |before, pair| before <= pair));
+    for (name, value) in &sorted {
         let Some(path) = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix("__")) else { continue };
         let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         let at = text.len() + 1 + variables.len();
@@ -225,11 +225,20 @@ pub fn load_text<T: DeserializeOwned>(
     Err(ConfigError::Faults { file, faults })
 }
 
-pub(super) fn sort(faults: &mut [Fault]) {
-    faults.sort_by_key(|fault| match &fault.place {
+pub(super) fn sort(faults: &mut Vec<Fault>) {
+    let key = |fault: &Fault| match &fault.place {
         Place::Line(line, column) => (*line, *column),
         Place::Variable(_) | Place::Default => (usize::MAX, 0),
-    });
+    };
+    for fault in std::mem::take(faults) {
+        insert(faults, fault, |before, fault| key(before) <= key(fault));
+    }
+}
+
+/// Inserts where the order says. These lists are short, and the library's sort is 5 KB of code for each type.
+fn insert<T>(sorted: &mut Vec<T>, item: T, precedes: impl Fn(&T, &T) -> bool) {
+    let at = sorted.partition_point(|before| precedes(before, &item));
+    sorted.insert(at, item);
 }
 
 /// The text of an example file with its commented-out keys switched on: a line `# key = value` or `# [section]` loses

@@ -91,10 +91,14 @@ impl Losses {
         if self.0.len() < 2 {
             return;
         }
-        self.0.sort_by(|a, b| {
-            let key = |d: &Declared| (d.loss.boot.clone(), d.loss.kind, d.loss.reason as u8, d.loss.from);
-            key(a).cmp(&key(b))
-        });
+        fn key(of: &Declared) -> (&BootId, Kind, u8, u64) {
+            (&of.loss.boot, of.loss.kind, of.loss.reason as u8, of.loss.from)
+        }
+        // Nearly in order, and few.
+        for next in std::mem::take(&mut self.0) {
+            let at = self.0.partition_point(|before| key(before) <= key(&next));
+            self.0.insert(at, next);
+        }
         let crowded = self.0.len() > MOST_LOSSES;
         let mut melted: Vec<Declared> = Vec::with_capacity(self.0.len());
         for next in self.0.drain(..) {

@@ -528,17 +528,20 @@ impl Sender {
     /// [`Sender::durable`] is called.
     pub fn disk(&self) -> (DiskState, u64) {
         let announced = |kinds: &KindSet| *kinds != KindSet::default();
-        let groups = self.groups.by_name.iter().filter_map(|(name, group)| {
-            let members = group.members.iter().filter(|(_, member)| announced(&member.kinds));
-            let members: BTreeMap<_, Vec<Kind>> =
-                members.map(|(name, member)| (name.clone(), member.kinds.iter().collect())).collect();
-            (!members.is_empty()).then(|| (name.clone(), members))
-        });
-        let state = DiskState {
-            groups: groups.collect(),
+        let mut state = DiskState {
+            groups: BTreeMap::new(),
             dropped: self.losses.all().cloned().collect(),
             retired: self.groups.retired.clone(),
         };
+        for (name, group) in &self.groups.by_name {
+            let mut members = BTreeMap::new();
+            for (name, member) in group.members.iter().filter(|(_, member)| announced(&member.kinds)) {
+                members.insert(name.clone(), member.kinds.iter().collect());
+            }
+            if !members.is_empty() {
+                state.groups.insert(name.clone(), members);
+            }
+        }
         (state, self.version)
     }
 
@@ -573,9 +576,11 @@ impl Sender {
     pub fn status(&self) -> Waiting {
         let mut groups: Vec<GroupName> = self.groups.by_name.keys().cloned().collect();
         // Until it is on disk, a crash would bring the group back.
-        groups.extend(self.retiring.iter().map(|(_, name)| name.clone()));
-        groups.sort();
-        groups.dedup();
+        for (_, name) in &self.retiring {
+            if let Err(at) = groups.binary_search(name) {
+                groups.insert(at, name.clone());
+            }
+        }
         let mut lowest_unconfirmed = SeqByBoot::new();
         for ((Reverse(kind), place), track) in &self.tracks {
             if let (Some(boot), Some(lowest)) = (self.boots.get(place), track.live.first()) {
