@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub(super) online: bool,
     /// When it may be probed again.
     pub(super) probe_at: Millis,
+    /// When it last confirmed something.
+    pub(super) heard_at: Millis,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl Groups {
                 kinds: KindSet::default(),
                 online: false,
                 probe_at: Millis::default(),
+                heard_at: Millis::default(),
             };
             self.by_name.insert(name.clone(), group);
         }
@@ -138,8 +141,9 @@ impl Groups {
     }
 
     /// A member confirmed something, so it is online. The group's id, and whether it did not look online before.
-    pub(super) fn heard(&mut self, name: &GroupName, member: &MemberName) -> Option<(u32, bool)> {
+    pub(super) fn heard(&mut self, name: &GroupName, member: &MemberName, now: Millis) -> Option<(u32, bool)> {
         let group = self.by_name.get_mut(name)?;
+        group.heard_at = now;
         let was_online = group.online;
         let room = group.members.len() < MOST_MEMBERS;
         match group.members.get_mut(member) {
@@ -151,6 +155,16 @@ impl Groups {
         }
         group.online = true;
         Some((group.id, !was_online))
+    }
+
+    /// A group let a record become due without a word since it was sent: it looks offline until it says something. Its
+    /// exporters may be full; what it does not take must not keep the window from groups that take.
+    pub(super) fn unheard(&mut self, id: u32, sent: Millis) {
+        let silent = |group: &&mut Group| group.id == id && group.heard_at < sent;
+        if let Some(group) = self.by_name.values_mut().find(silent) {
+            group.members.values_mut().for_each(|member| member.online = false);
+            group.online = false;
+        }
     }
 
     /// Forgets a group. Its id, if it was known; `None` also where it is as good as retired already.

@@ -154,8 +154,12 @@ const OWN: u32 = u32::MAX;
 #[derive(Debug)]
 struct Published {
     tries: u32,
+    /// When it was sent.
+    sent: Millis,
     /// When it may be sent again.
     due: Millis,
+    /// That moment has come.
+    overdue: bool,
     /// It counts as out.
     out: bool,
     /// The publish that was not acknowledged yet.
@@ -445,7 +449,7 @@ impl Sender {
     /// A member says what it has of this host. What it says of records that are not owed to its group is ignored, and so
     /// is a group that was never announced.
     pub fn confirmation(&mut self, group: &GroupName, member: &MemberName, said: &Confirmation, now: Millis) {
-        let Some((id, came_online)) = self.groups.heard(group, member) else { return };
+        let Some((id, came_online)) = self.groups.heard(group, member, now) else { return };
         if came_online {
             self.rewind();
         }
@@ -750,6 +754,16 @@ impl Sender {
         let settled: Vec<u64> =
             if takers.is_empty() { Vec::new() } else { self.published_of(key).filter(done).collect() };
         settled.into_iter().for_each(|seq| self.forget_published((key, seq)));
+        // What some group has arrived. Another one that does not take it must not keep the window from this one.
+        let Some(track) = self.tracks.get(&key) else { return };
+        let has = |seq: u64| takers.iter().any(|id| track.satisfied_to(*id, seq, now, self.timing.lease).is_some());
+        let arrived: Vec<u64> = self.published_of(key).filter(|seq| has(*seq)).collect();
+        for seq in arrived {
+            let Some(published) = self.published.get_mut(&(key, seq)) else { continue };
+            if std::mem::replace(&mut published.out, false) {
+                self.came_in(key);
+            }
+        }
     }
 
     /// Forgets losses that every group has booked. `certain`: no group is announced beside those that are known.
@@ -766,16 +780,28 @@ impl Sender {
             self.next_due = Millis::NEVER;
             let mut due = Vec::new();
             for (at, published) in &mut self.published {
-                if published.out && published.due <= now {
-                    published.out = false;
-                    due.push((at.0, published.id.take()));
-                } else if published.out {
+                if published.due > now {
                     self.next_due = self.next_due.min(published.due);
+                } else if !std::mem::replace(&mut published.overdue, true) {
+                    let was_out = std::mem::replace(&mut published.out, false);
+                    due.push((*at, was_out, published.id.take(), published.sent));
                 }
             }
-            for (key, id) in due {
-                self.came_in(key);
+            // While there is no connection, nothing can be heard.
+            let listening = matches!(self.link, Link::Subscribed(_));
+            for ((key, seq), was_out, id, sent) in due {
+                if was_out {
+                    self.came_in(key);
+                }
                 id.and_then(|id| self.pending.remove(&id));
+                if !listening {
+                    continue;
+                }
+                for group in self.groups.online_takers(key.0.0) {
+                    if self.wanted((key, seq), now, &[group]) {
+                        self.groups.unheard(group, sent);
+                    }
+                }
             }
         }
         if self.next_lease <= now {
@@ -942,12 +968,21 @@ impl Sender {
         }
         self.last_publish += 1;
         let id = self.last_publish;
-        let published =
-            self.published.entry(at).or_insert(Published { tries: 0, due: now, out: false, id: None, acked: false });
+        let published = self.published.entry(at).or_insert(Published {
+            tries: 0,
+            sent: now,
+            due: now,
+            overdue: false,
+            out: false,
+            id: None,
+            acked: false,
+        });
         let again = published.tries > 0;
         let doubled = self.timing.retry_after.saturating_mul(1u64.checked_shl(published.tries).unwrap_or(u64::MAX));
         let wait = doubled.min(self.timing.cap);
         published.tries = published.tries.saturating_add(1);
+        published.sent = now;
+        published.overdue = false;
         published.due = now.plus(wait.saturating_add(self.random.below(wait / 4 + 1)));
         published.acked = false;
         self.next_due = self.next_due.min(published.due);

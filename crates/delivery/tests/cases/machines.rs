@@ -3,8 +3,11 @@
 use delivery::fixed::{Candidate, Fixed, Outcome, Step};
 use delivery::ledger::Ledger;
 use delivery::sender::{DiskState, Sender, Settings};
-use wire::messages::{Loss, LossReason, TierState, TierStatus};
-use wire::{BootId, GroupName, Kind, Timestamp, VERSION};
+use std::collections::BTreeSet;
+
+use delivery::Millis;
+use wire::messages::{Confirmation, Loss, LossReason, TierState, TierStatus};
+use wire::{BootId, GroupName, Kind, Ranges, Timestamp, VERSION};
 
 fn boot() -> BootId {
     "run-1".parse().unwrap()
@@ -56,6 +59,46 @@ fn nobody_waits_for_a_group_that_confirms_nothing() {
     sender.tier_status(&announcement(true, 1_000));
     sender.tier_status(&announcement(false, 2_000));
     assert_eq!(sender.status().groups, [late()], "a step back to an earlier version gives nothing up");
+}
+
+/// An exporter whose spool is full is connected and says nothing.
+#[test]
+fn a_group_that_takes_nothing_does_not_keep_others_from_their_records() {
+    const MANY: u64 = 3_000;
+    let mut sender = Sender::new(&Settings::default(), boot(), DiskState::default());
+    let before: BootId = "run-0".parse().unwrap();
+    sender.restored(&before, Kind::Logs, 1, MANY);
+    sender.connected();
+    sender.subscribed(Millis(0));
+    let well = TierStatus { group: "well".parse().unwrap(), ..announcement(true, 1_000) };
+    let full = TierStatus { group: "full".parse().unwrap(), ..announcement(true, 1_000) };
+    sender.tier_status(&well);
+    sender.tier_status(&full);
+    sender.durable(sender.version());
+    let mut arrived = BTreeSet::new();
+    let mut to_full = 0;
+    let mut now = Millis(0);
+    while arrived.len() < MANY as usize {
+        // At 25 records a second it takes two minutes.
+        assert!(now < Millis(240_000), "{} of {MANY} records after four minutes", arrived.len());
+        let mut news = Ranges::default();
+        while let Some(publish) = sender.next(now) {
+            to_full += u64::from(!arrived.insert(publish.seq));
+            news.insert(publish.seq);
+            sender.puback(publish.id, now);
+        }
+        if !news.is_empty() {
+            let kinds = [(Kind::Logs, news)].into_iter().collect();
+            let committed = [(before.clone(), kinds)].into_iter().collect();
+            let said = Confirmation { v: VERSION, committed, ..Confirmation::default() };
+            sender.confirmation(&well.group, &well.member, &said, now);
+        }
+        now = now.plus(500);
+    }
+    // Until the first of them is due, 90 to 113 s at 25 a second; from then on it looks offline.
+    assert!(to_full < 113 * 25, "{to_full} copies went to a group that says nothing");
+    assert_eq!(sender.unfreed(Kind::Logs), MANY, "and nothing is freed without it");
+    assert!(sender.size() < 1_000);
 }
 
 #[test]

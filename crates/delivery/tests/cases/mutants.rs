@@ -3,7 +3,7 @@
 use crate::sim::{Fault, Rules, World};
 
 /// Seeds until a mutant must be caught.
-const MOST_SEEDS: u64 = 400;
+const MOST_SEEDS: u64 = 1_500;
 
 fn caught(mutant: &str, rules: &Rules, by: &[Fault]) {
     let mut found = None;
