@@ -37,7 +37,7 @@ impl CommandError {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerArgs {
-    /// The broker: mqtt://HOST[:PORT], or mqtts://HOST[:PORT] for TLS.
+    /// The broker: mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS; the port may be left out.
     #[arg(long = "mqtt", value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     pub url: String,
     /// User name, where the broker asks for one.

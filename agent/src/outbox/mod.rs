@@ -1,6 +1,6 @@
 //! Durable records on their way to the groups of exporters: numbered, on disk, and freed when every group has them.
 //!
-//! A record is appended to its kind's log (`crates/spool`), which the [keeper] syncs within a second. What goes to the broker
+//! A record is appended to its kind's log (`crates/spool`), which the keeper syncs within a second. What goes to the broker
 //! and when, and what may be forgotten, says [`delivery::Sender`]. Nobody who puts a record waits for the disk to sync or for
 //! the network.
 

@@ -3,7 +3,7 @@
 //! `dead-letters.ndjson` in the exporter's state folder holds one JSON object a line: `id`, `time`, `topic`, `reason`,
 //! `detail`, `boot` and `seq` where the message was numbered, and `payload` as text, or `payload_base64` where it is no
 //! UTF-8. The payload is always a message that could come on that topic: of a row that was refused alone, it is a message
-//! with just that row. So a letter can be put back into the way ([`replay`]).
+//! with just that row. So a letter can be put back into the way (`replay`).
 //!
 //! A letter is on the disk before its record is booked as committed. The file is bounded; beyond the bound dead letters
 //! are counted and logged only. Whoever has looked at it may delete or move it at any time.
