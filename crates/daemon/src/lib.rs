@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows what a daemon is for.
 
-pub mod config;
+pub use config;
+
 pub mod http;
 pub mod log;
 pub mod mqtt;

@@ -1,4 +1,4 @@
-//! Sizes as people write them: `64MiB`, `20GiB`. For `#[serde(with = "daemon::config::size")]`.
+//! Sizes as people write them: `64MiB`, `20GiB`. For `#[serde(with = "config::size")]`.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};

@@ -364,7 +364,7 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Config {
         host: String,
-        #[serde(with = "crate::config::duration")]
+        #[serde(with = "crate::duration")]
         interval: Duration,
         mqtt: Mqtt,
         logs: Vec<Log>,

@@ -1,4 +1,4 @@
-//! Durations as people write them: `10s`, `500ms`, `1h30m`, `15d`. For `#[serde(with = "daemon::config::duration")]`.
+//! Durations as people write them: `10s`, `500ms`, `1h30m`, `15d`. For `#[serde(with = "config::duration")]`.
 
 use std::time::Duration;
 

@@ -1,0 +1,14 @@
+//! Prometheus rule files, evaluated over a short window of samples in memory.
+//!
+//! Time, samples and storage come in as parameters: no clock, no I/O, no async. What of PromQL is not covered is refused
+//! by [`parse`](parse::parse) with its place and its name, never evaluated wrongly.
+//!
+//! The way of the data: [`parse`] makes an [`ast::Expr`] of a text; [`eval`] evaluates it at one moment over a
+//! [`Storage`].
+
+pub mod ast;
+pub mod labels;
+pub mod sample;
+
+pub use labels::Labels;
+pub use sample::{Sample, Series, Storage, Value};
