@@ -9,6 +9,7 @@
 pub mod ast;
 pub mod labels;
 pub mod sample;
+pub mod testing;
 
 pub use labels::Labels;
 pub use sample::{Sample, Series, Storage, Value};
