@@ -188,7 +188,7 @@ pub enum AggregateOp {
 /// See [`Kind::Call`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// The function's name, one of [`functions::FUNCTIONS`].
+    /// The function's name, one of [`FUNCTIONS`](crate::functions::FUNCTIONS).
     pub function: &'static str,
     /// Its arguments, as many and of the types that it takes.
     pub args: Vec<Expr>,

@@ -1,6 +1,6 @@
 //! Label sets and what selects them.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use regex_lite::Regex;
@@ -87,7 +87,7 @@ impl fmt::Display for Labels {
         }
         f.write_str("{")?;
         for (at, (name, value)) in rest.enumerate() {
-            write!(f, "{}{name}={value:?}", if at == 0 { "" } else { ", " })?;
+            write!(f, "{}{}={}", if at == 0 { "" } else { ", " }, Name(name), Quoted(value))?;
         }
         f.write_str("}")
     }
@@ -138,7 +138,7 @@ impl MatchOp {
 }
 
 /// A regular expression's largest size, compiled: a rule file must not fill the memory.
-const REGEX_BYTES: usize = 1 << 20;
+pub const REGEX_BYTES: usize = 1 << 20;
 
 /// Compiles a regular expression that has to match the whole text, as everywhere in Prometheus. `.` matches newlines too.
 pub fn anchored(pattern: &str) -> Result<Regex, regex_lite::Error> {
@@ -178,7 +178,41 @@ impl PartialEq for Matcher {
 /// As PromQL writes it.
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+        write!(f, "{}{}{}", Name(&self.name), self.op.as_str(), Quoted(&self.value))
+    }
+}
+
+/// A text in quotes, with the escapes that PromQL and Go read.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// A label's name: in quotes if it has other signs than letters, digits and `_`.
+pub(crate) struct Name<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if self.0.starts_with(|first: char| plain(first) && !first.is_ascii_digit()) && self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        Quoted(self.0).fmt(f)
     }
 }
 

@@ -7,9 +7,15 @@
 //! [`Storage`].
 
 pub mod ast;
+mod display;
+pub mod functions;
 pub mod labels;
+pub mod needs;
+pub mod parse;
 pub mod sample;
 pub mod testing;
 
 pub use labels::Labels;
+pub use needs::{Need, needs};
+pub use parse::{ParseError, parse};
 pub use sample::{Sample, Series, Storage, Value};
