@@ -8,6 +8,7 @@
 
 pub mod ast;
 mod display;
+pub mod eval;
 pub mod functions;
 pub mod labels;
 pub mod needs;
@@ -15,6 +16,7 @@ pub mod parse;
 pub mod sample;
 pub mod testing;
 
+pub use eval::evaluate;
 pub use labels::Labels;
 pub use needs::{Need, needs};
 pub use parse::{ParseError, parse};

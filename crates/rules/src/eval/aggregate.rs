@@ -1,0 +1,160 @@
+//! Operators over one vector: `sum by (mode) (…)`.
+
+use std::collections::HashMap;
+
+use super::number::{Mean, Sum, nan_last, quantile};
+use super::{Element, EvalError, Evaluator, inner};
+use crate::Labels;
+use crate::ast::{Aggregate, AggregateOp, Expr, Grouped, Kind, Millis};
+use crate::sample::NAME;
+
+/// The elements that are aggregated into one.
+struct Group {
+    labels: Labels,
+    members: Vec<Element>,
+}
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, at: Millis) -> Result<Vec<Element>, EvalError> {
+        match aggregate.op {
+            AggregateOp::Topk | AggregateOp::Bottomk => self.top(aggregate, at),
+            AggregateOp::CountValues => self.count_values(aggregate, at),
+            op => {
+                let q = match &aggregate.param {
+                    Some(param) => self.scalar(param, at)?,
+                    None => f64::NAN,
+                };
+                let vector = self.vector(&aggregate.expr, at)?;
+                let one = |group: Group| Element {
+                    value: value(op, q, &group.members),
+                    drop_name: group.members.iter().any(|element| element.drop_name),
+                    labels: group.labels,
+                };
+                Ok(grouped(&aggregate.grouping, vector).into_iter().map(one).collect())
+            }
+        }
+    }
+
+    /// The k largest or smallest of each group. NaN is neither.
+    fn top(&mut self, aggregate: &Aggregate, at: Millis) -> Result<Vec<Element>, EvalError> {
+        let k = self.scalar(param(aggregate)?, at)?;
+        if k < 1.0 {
+            return Ok(Vec::new());
+        }
+        if k.is_nan() {
+            return Err(EvalError::Argument("Parameter value is NaN".to_owned()));
+        }
+        if k >= i64::MAX as f64 {
+            return Err(EvalError::Argument(format!("Scalar value {k:?} overflows int64")));
+        }
+        let vector = self.vector(&aggregate.expr, at)?;
+        let mut result = Vec::new();
+        for mut group in grouped(&aggregate.grouping, vector) {
+            if aggregate.op == AggregateOp::Topk {
+                group.members.sort_by(|a, b| nan_last(-a.value, -b.value));
+            } else {
+                group.members.sort_by(|a, b| nan_last(a.value, b.value));
+            }
+            group.members.truncate(k as usize);
+            result.append(&mut group.members);
+        }
+        Ok(result)
+    }
+
+    /// How often each value occurs; the value becomes a label.
+    fn count_values(&mut self, aggregate: &Aggregate, at: Millis) -> Result<Vec<Element>, EvalError> {
+        let Kind::Text(label) = &inner(param(aggregate)?).kind else {
+            return Err(EvalError::Bug("count_values has no label".to_owned()));
+        };
+        if label.is_empty() {
+            return Err(EvalError::Argument(format!("invalid label name {label:?}")));
+        }
+        let mut vector = self.vector(&aggregate.expr, at)?;
+        for element in &mut vector {
+            element.labels = element.labels.with(label, &go_decimal(element.value));
+        }
+        let mut grouping = aggregate.grouping.clone();
+        if let Grouped::By(by) = &mut grouping {
+            by.push(label.clone());
+        }
+        let one = |group: Group| Element { labels: group.labels, value: group.members.len() as f64, drop_name: false };
+        Ok(grouped(&grouping, vector).into_iter().map(one).collect())
+    }
+}
+
+/// A float as Prometheus makes a label of it: without an exponent.
+fn go_decimal(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    value.to_string()
+}
+
+fn param(aggregate: &Aggregate) -> Result<&Expr, EvalError> {
+    aggregate.param.as_ref().ok_or_else(|| EvalError::Bug(format!("{:?} has no parameter", aggregate.op)))
+}
+
+/// Groups in the order of their first members.
+fn grouped(grouping: &Grouped, vector: Vec<Element>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<Labels, usize> = HashMap::new();
+    for element in vector {
+        let labels = match grouping {
+            Grouped::By(by) if by.is_empty() => Labels::none(),
+            Grouped::By(by) => element.labels.filtered(|name| by.iter().any(|by| by == name)),
+            Grouped::Without(out) => element.labels.filtered(|name| name != NAME && !out.iter().any(|out| out == name)),
+        };
+        let index = *known.entry(labels).or_insert_with_key(|labels| {
+            groups.push(Group { labels: labels.clone(), members: Vec::new() });
+            groups.len() - 1
+        });
+        if let Some(group) = groups.get_mut(index) {
+            group.members.push(element);
+        }
+    }
+    groups
+}
+
+/// The value of a group that has at least one member.
+fn value(op: AggregateOp, q: f64, members: &[Element]) -> f64 {
+    let Some((first, rest)) = members.split_first() else { return f64::NAN };
+    let mut values = rest.iter().map(|element| element.value);
+    match op {
+        AggregateOp::Sum => {
+            let mut sum = Sum::starting(first.value);
+            values.for_each(|value| sum.add(value));
+            sum.total()
+        }
+        AggregateOp::Avg => {
+            let mut mean = Mean::starting(first.value);
+            values.for_each(|value| mean.add(value));
+            mean.mean()
+        }
+        AggregateOp::Min => {
+            values.fold(first.value, |min, value| if min > value || min.is_nan() { value } else { min })
+        }
+        AggregateOp::Max => {
+            values.fold(first.value, |max, value| if max < value || max.is_nan() { value } else { max })
+        }
+        AggregateOp::Count => members.len() as f64,
+        AggregateOp::Stddev => variance(first.value, &mut values).sqrt(),
+        AggregateOp::Stdvar => variance(first.value, &mut values),
+        AggregateOp::Quantile => quantile(q, &mut members.iter().map(|element| element.value).collect::<Vec<_>>()),
+        AggregateOp::Group => 1.0,
+        // These have ways of their own.
+        AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => f64::NAN,
+    }
+}
+
+/// By Welford's method: one pass, and no difference of large squares.
+fn variance(first: f64, rest: &mut dyn Iterator<Item = f64>) -> f64 {
+    let (mut count, mut mean) = (1.0, first);
+    let mut squares = if first.is_finite() { 0.0 } else { f64::NAN };
+    for value in rest {
+        count += 1.0;
+        let delta = value - mean;
+        mean += delta / count;
+        squares += delta * (value - mean);
+    }
+    squares / count
+}

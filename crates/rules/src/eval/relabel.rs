@@ -1,0 +1,181 @@
+//! Functions that change labels: `label_replace`, `label_join`; and the labels of `absent`.
+
+use regex_lite::{Captures, Regex};
+
+use super::{Element, EvalError, Evaluator, argument, unique};
+use crate::Labels;
+use crate::ast::{Call, Expr, Kind, Millis};
+use crate::labels::{MatchOp, anchored};
+use crate::sample::NAME;
+
+/// A value's largest length: nested replacements can double it again and again.
+const VALUE_BYTES: usize = 64 << 10;
+/// Bytes of new labels that count as much as a sample that is looked at.
+const BYTES_PER_SAMPLE: usize = 16;
+
+impl Evaluator<'_> {
+    /// `label_replace(vector, target, template, source, regex)`.
+    pub(super) fn label_replace(&mut self, call: &Call, at: Millis) -> Result<Vec<Element>, EvalError> {
+        let (target, template) = (text(call, 1)?, text(call, 2)?);
+        let (source, pattern) = (text(call, 3)?, text(call, 4)?);
+        check_target(call, target)?;
+        if !self.regexes.contains_key(pattern) {
+            let invalid = |_| EvalError::Argument(format!("invalid regular expression in label_replace(): {pattern}"));
+            let regex = anchored(pattern).map_err(invalid)?;
+            self.regexes.insert(pattern.to_owned(), regex);
+        }
+        let mut vector = self.vector(argument(call, 0)?, at)?;
+        let mut written = 0;
+        for element in &mut vector {
+            let regex = self.regexes.get(pattern);
+            let Some((regex, found)) = regex.and_then(|r| Some((r, r.captures(element.labels.get(source))?))) else {
+                continue;
+            };
+            let value = expand(template, regex, &found).ok_or_else(|| too_long(call))?;
+            written += value.len();
+            set_label(element, target, &value);
+        }
+        self.look(written / BYTES_PER_SAMPLE)?;
+        unique(&vector)?;
+        Ok(vector)
+    }
+
+    /// `label_join(vector, target, separator, source, …)`.
+    pub(super) fn label_join(&mut self, call: &Call, at: Millis) -> Result<Vec<Element>, EvalError> {
+        let (target, separator) = (text(call, 1)?, text(call, 2)?);
+        let sources = (3..call.args.len()).map(|index| text(call, index)).collect::<Result<Vec<_>, _>>()?;
+        if sources.iter().any(|source| source.is_empty()) {
+            return Err(EvalError::Argument("invalid source label name in label_join(): ".to_owned()));
+        }
+        check_target(call, target)?;
+        let mut vector = self.vector(argument(call, 0)?, at)?;
+        let mut written = 0;
+        for element in &mut vector {
+            let mut value = String::new();
+            for (index, source) in sources.iter().enumerate() {
+                if index > 0 {
+                    value.push_str(separator);
+                }
+                value.push_str(element.labels.get(source));
+                if value.len() > VALUE_BYTES {
+                    return Err(too_long(call));
+                }
+            }
+            written += value.len();
+            set_label(element, target, &value);
+        }
+        self.look(written / BYTES_PER_SAMPLE)?;
+        unique(&vector)?;
+        Ok(vector)
+    }
+}
+
+/// An argument that the parser has found to be a text.
+fn text(call: &Call, index: usize) -> Result<&str, EvalError> {
+    match &argument(call, index)?.kind {
+        Kind::Text(text) => Ok(text),
+        _ => Err(EvalError::Bug(format!("argument {} of {} is no text", index + 1, call.function))),
+    }
+}
+
+fn check_target(call: &Call, target: &str) -> Result<(), EvalError> {
+    // Since Prometheus 3 every text is a name, but for the empty one.
+    if target.is_empty() {
+        return Err(EvalError::Argument(format!("invalid destination label name in {}(): {target}", call.function)));
+    }
+    Ok(())
+}
+
+fn set_label(element: &mut Element, target: &str, value: &str) {
+    element.labels = element.labels.with(target, value);
+    if target == NAME {
+        // The new name was meant to stay.
+        element.drop_name = false;
+    }
+}
+
+fn too_long(call: &Call) -> EvalError {
+    EvalError::Argument(format!("{}() would make a label value of more than {VALUE_BYTES} bytes", call.function))
+}
+
+/// Fills a template with what a regular expression found: `$1`, `$name`, `${name}`, `$$`. `None` if it gets too long.
+fn expand(template: &str, regex: &Regex, found: &Captures<'_>) -> Option<String> {
+    let mut result = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        result.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            result.push('$');
+            rest = after;
+        } else if let Some((name, after)) = reference(after) {
+            let group = match name.parse::<usize>() {
+                Ok(number) if name == "0" || !name.starts_with('0') => found.get(number),
+                _ => regex.capture_names().position(|known| known == Some(name)).and_then(|number| found.get(number)),
+            };
+            result.push_str(group.map_or("", |group| group.as_str()));
+            rest = after;
+        } else {
+            // What is no reference stands for itself.
+            result.push('$');
+            rest = after;
+        }
+        if result.len() > VALUE_BYTES {
+            return None;
+        }
+    }
+    result.push_str(rest);
+    (result.len() <= VALUE_BYTES).then_some(result)
+}
+
+/// The name after a `$`, and what follows.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let braced = text.strip_prefix('{');
+    let text = braced.unwrap_or(text);
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(end)?;
+    let rest = if braced.is_some() { rest.strip_prefix('}')? } else { rest };
+    (!name.is_empty()).then_some((name, rest))
+}
+
+/// The labels that a series must have had to be there: those that a selector asks for exactly, and once.
+pub(super) fn absent_labels(expr: &Expr) -> Labels {
+    let (Kind::Vector(selector) | Kind::Matrix(selector, _)) = &expr.kind else { return Labels::none() };
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for matcher in selector.matchers.iter().filter(|matcher| matcher.name != NAME) {
+        if matcher.op == MatchOp::Equal && !seen.contains(&matcher.name.as_str()) {
+            labels.push((&matcher.name, &matcher.value));
+            seen.push(&matcher.name);
+        } else {
+            labels.retain(|(name, _)| *name != matcher.name);
+        }
+    }
+    Labels::new(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_as_go_does() {
+        let regex = anchored("(a)(?P<name>b)?.*").unwrap();
+        let fill = |template| expand(template, &regex, &regex.captures("abc").unwrap()).unwrap();
+        let cases = [
+            ("$1-${2}", "a-b"),
+            ("$name|${name}x|$namex", "b|bx|"),
+            ("$1x", ""),
+            ("$$1", "$1"),
+            ("$", "$"),
+            ("${", "${"),
+            ("${1", "${1"),
+            ("$-", "$-"),
+            ("$0", "abc"),
+            ("$9|$01", "|"),
+        ];
+        for (template, filled) in cases {
+            assert_eq!(fill(template), filled, "{template}");
+        }
+        assert_eq!(expand(&"$0".repeat(30_000), &regex, &regex.captures("abc").unwrap()), None);
+    }
+}
