@@ -1,6 +1,6 @@
 //! The shortest histories that show what a rule is for.
 
-use crate::sim::{Faults, Outcome, Rules, World};
+use crate::sim::{Faults, Outcome, PG, Rules, World};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -89,4 +89,25 @@ fn a_member_that_comes_back_without_its_disk_is_sent_its_records_again() {
     assert!(drained(&run(&Rules::RIGHT)) < 35 * MINUTE);
     let broken = run(&Rules { endless_lease: true, ..Rules::RIGHT });
     assert!(broken.drained.is_none(), "{broken:?}");
+}
+
+/// Found in seed 1008908: declared lost, then a dead letter of a member that came back, then the commit is undone.
+#[test]
+fn a_failover_takes_back_that_a_lost_record_is_a_dead_letter() {
+    let outcome = history(&Rules::RIGHT, 2 * MINUTE, 20 * MINUTE, |world| {
+        (world.faults.failover, world.faults.poison) = (true, 10_000);
+        world.stores[PG as usize].down = true;
+        // One member is away with what it holds, the other one books what the host gives up meanwhile.
+        world.after(MINUTE, |world| {
+            world.exporter_crash(0, 10 * MINUTE);
+            world.stores[PG as usize].down = false;
+            world.faults.agent_bytes = 0;
+        });
+        world.after(15 * MINUTE, |world| {
+            let dead = &world.stores[PG as usize].dead;
+            assert!(!dead.is_disjoint(&world.given_up), "nothing that was given up is a dead letter: {dead:?}");
+            world.fail_over(PG);
+        });
+    });
+    drained(&outcome);
 }

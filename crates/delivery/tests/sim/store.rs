@@ -17,7 +17,7 @@ pub(crate) struct Store {
     pub(crate) rows: Map<Rec, u8>,
     /// The ledger of a store that has one.
     pub(crate) ledger: Ledger,
-    /// Records that went to the dead letters of some member.
+    /// Records that went to the dead letters of some member, as long as that is booked. The letter lies with the member.
     pub(crate) dead: Set<Rec>,
     /// The last tokens that it remembers.
     pub(crate) tokens: VecDeque<String>,
@@ -64,14 +64,14 @@ impl World {
             }
             if poison.contains(record) {
                 store.dead.insert(*record);
-                if not_booked {
+                if not_booked || legacy {
                     continue;
                 }
             } else {
                 store.write(*record);
-                if failover {
-                    store.since.push(*record);
-                }
+            }
+            if failover {
+                store.since.push(*record);
             }
             if !legacy {
                 store.ledger.commit(&identity, time);
@@ -79,7 +79,8 @@ impl World {
         }
     }
 
-    /// A standby takes over that had not received the last transactions.
+    /// A standby takes over that had not received the last transactions. That a record is a dead letter was booked in one of
+    /// them: the letter stays, but the ledger is as it was before, and may have the record as lost.
     pub(crate) fn fail_over(&mut self, group: u8) {
         let store = &mut self.stores[group as usize];
         let Some((_, ledger)) = store.snapshot.take() else { return };
@@ -88,6 +89,7 @@ impl World {
             if let Some(rows) = store.rows.get_mut(&record) {
                 *rows = rows.saturating_sub(1);
             }
+            store.dead.remove(&record);
             self.undone.insert((group, record));
         }
     }
