@@ -13,6 +13,8 @@ STEPS ?= 100000000
 # For `bench`: how long, and how many processes are started beside the machine's own for the second half.
 SECONDS ?= 60
 SLEEPERS ?= 500
+# For `conformance`: a folder of Prometheus' evaluation scripts (promql/promqltest/testdata of its repository).
+DIR ?=
 # For `drill`: what decides the faults, and further switches as in ARGS="--every-ms 1000 --keep".
 SEED ?= 1
 
@@ -23,10 +25,10 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test conformance sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # A development build: it is there well before a release build, and fast enough for one host (`make bench-build` compares).
 up: ## Build and run everything for this host in one process; switches by ARGS="--interval 2s".
@@ -42,6 +44,11 @@ test: deps ## Install what tests need, build the binaries, run every test.
 sim-long: ## Simulate the delivery protocol for 10^8 steps (STEPS=...), a few minutes.
 	UTILIZER_FIRST_SEED=$(FIRST_SEED) UTILIZER_STEPS=$(STEPS) $(CARGO) test --package utilizer-delivery --test it \
 		a_hundred_million_steps -- --ignored --nocapture
+
+# ARGS=--list names what was skipped too.
+conformance: ## Run Prometheus' evaluation scripts in DIR=... over our PromQL; conformance.txt names what differs.
+	@test -n "$(DIR)" || { echo "say where the scripts lie: make conformance DIR=prometheus/promql/promqltest/testdata" >&2; exit 2; }
+	$(CARGO) run --package utilizer-rules --example conformance -- $(DIR) $(ARGS)
 
 bench: ## Measure the agent beside its peers, and one pass over this host; BENCHMARKS.md has the figures.
 	$(CARGO) build --release --package utilizer-agent --bins --examples
