@@ -14,10 +14,4 @@ pub mod labels;
 pub mod needs;
 pub mod parse;
 pub mod sample;
-pub mod testing;
-
-pub use eval::evaluate;
-pub use labels::Labels;
-pub use needs::{Need, needs};
-pub use parse::{ParseError, parse};
-pub use sample::{Sample, Series, Storage, Value};
+pub mod template;
