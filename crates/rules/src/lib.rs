@@ -15,3 +15,10 @@ pub mod needs;
 pub mod parse;
 pub mod sample;
 pub mod template;
+pub mod testing;
+
+pub use eval::evaluate;
+pub use labels::Labels;
+pub use needs::{Need, needs};
+pub use parse::{ParseError, parse};
+pub use sample::{Sample, Series, Storage, Value};

@@ -1,5 +1,8 @@
 //! How Go writes numbers, and its `printf`.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 use super::value::Val;
 use crate::labels::Quoted;
 
@@ -82,20 +85,9 @@ pub(super) fn printf(format: &str, args: &[Val]) -> Option<String> {
                 _ => spec.zero = true,
             }
         }
-        let mut number = || {
-            let mut number = 0;
-            while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-                number = (number * 10 + digit.to_digit(10).unwrap_or_default() as usize).min(MAX_WIDTH);
-            }
-            number
-        };
-        spec.width = number();
+        spec.width = number(&mut chars);
         if chars.next_if_eq(&'.').is_some() {
-            let mut precision = 0;
-            while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-                precision = (precision * 10 + digit.to_digit(10).unwrap_or_default() as usize).min(MAX_WIDTH);
-            }
-            spec.precision = Some(precision);
+            spec.precision = Some(number(&mut chars));
         }
         let Some(verb) = chars.next() else {
             out.push_str("%!(NOVERB)");
@@ -125,6 +117,15 @@ pub(super) fn printf(format: &str, args: &[Val]) -> Option<String> {
         out.push(')');
     }
     (out.len() <= super::MAX_OUTPUT).then_some(out)
+}
+
+/// Digits, if there are any.
+fn number(chars: &mut Peekable<Chars<'_>>) -> usize {
+    let mut number = 0;
+    while let Some(digit) = chars.next_if(char::is_ascii_digit).and_then(|digit| digit.to_digit(10)) {
+        number = (number * 10 + digit as usize).min(MAX_WIDTH);
+    }
+    number
 }
 
 fn write(out: &mut String, spec: &Spec, verb: char, value: &Val) {
@@ -267,10 +268,10 @@ mod tests {
             printf("%e %g %v %.3g", &[half.clone(), half.clone(), half.clone(), Val::Float(1234.5)]),
             "5.000000e-01 0.5 0.5 1.23e+03"
         );
-        assert_eq!(printf("%d", &[half.clone()]), "%!d(float64=0.5)");
-        assert_eq!(printf("%s", &[half.clone()]), "%!s(float64=0.5)");
-        assert_eq!(printf("%f", &[five.clone()]), "%!f(int=5)");
-        assert_eq!(printf("%d %s", &[five.clone()]), "5 %!s(MISSING)");
+        assert_eq!(printf("%d", std::slice::from_ref(&half)), "%!d(float64=0.5)");
+        assert_eq!(printf("%s", std::slice::from_ref(&half)), "%!s(float64=0.5)");
+        assert_eq!(printf("%f", std::slice::from_ref(&five)), "%!f(int=5)");
+        assert_eq!(printf("%d %s", std::slice::from_ref(&five)), "5 %!s(MISSING)");
         assert_eq!(printf("a", &[five.clone(), name.clone()]), "a%!(EXTRA int=5, string=sda)");
         assert_eq!(printf("100%", &[]), "100%!(NOVERB)");
         assert_eq!(
