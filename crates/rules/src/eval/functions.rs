@@ -88,10 +88,14 @@ impl Evaluator<'_> {
         }
         let range = range.ok_or_else(|| EvalError::Bug(format!("{} has no range", call.function)))?;
         let answers = self.over_range(range, at, &mut |window| f(&window, param, at))?;
+        let keeps_name = call.function == "last_over_time";
+        if !keeps_name && !self.options.delayed_name_removal {
+            self.check_names(range, &answers)?;
+        }
         let element = |(labels, drop_name, value)| Element { labels, value, drop_name };
         let mut vector: Vec<Element> = answers.into_iter().map(element).collect();
         // It gives what was measured, only later.
-        if call.function == "last_over_time" {
+        if keeps_name {
             for element in vector.iter_mut().filter(|element| element.drop_name) {
                 element.labels = self.named_later(element.labels.clone());
             }

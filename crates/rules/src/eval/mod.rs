@@ -74,8 +74,16 @@ pub enum EvalError {
 
 /// Evaluates an expression at a moment.
 pub fn evaluate(expr: &Expr, storage: &dyn Storage, at: Millis, options: &Options) -> Result<Value, EvalError> {
-    let mut evaluator =
-        Evaluator { storage, options, held: 0, looked: 0, steps: 0, read: HashMap::new(), regexes: HashMap::new() };
+    let mut evaluator = Evaluator {
+        storage,
+        options,
+        held: 0,
+        looked: 0,
+        steps: 0,
+        read: HashMap::new(),
+        named: HashMap::new(),
+        regexes: HashMap::new(),
+    };
     let expr = inner(expr);
     if matches!(expr.kind, Kind::Matrix(..) | Kind::Subquery(_)) {
         let mut series = evaluator.matrix(expr, at)?;
@@ -152,6 +160,9 @@ struct Evaluator<'a> {
     steps: usize,
     /// What selectors within subqueries read, by the selector's place in memory.
     read: HashMap<*const Selector, Rc<Vec<Series>>>,
+    /// Of selectors there with metrics of several names: under which labels each of their series first gave a result
+    /// that has no name.
+    named: HashMap<*const Selector, HashMap<Labels, Labels>>,
     /// Compiled once, though a subquery evaluates `label_replace` many times.
     regexes: HashMap<String, Regex>,
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{EvalError, Evaluated, Evaluator, inner, unnamed};
 use crate::Labels;
 use crate::ast::{Expr, Kind, Millis, Selector, Subquery};
-use crate::sample::{Sample, Series, is_stale};
+use crate::sample::{NAME, Sample, Series, is_stale};
 
 /// What a function over a range is asked about: the samples of one series, the newest last, never none.
 pub(super) struct Window<'a> {
@@ -72,6 +72,18 @@ impl Evaluator<'_> {
             _ => return Err(EvalError::Bug("a range is needed".to_owned())),
         }
         Ok(result)
+    }
+
+    /// Series that differ in their names alone must not both give results without them, be it at different steps.
+    pub(super) fn check_names(&mut self, expr: &Expr, results: &[(Labels, bool, f64)]) -> Result<(), EvalError> {
+        let Kind::Matrix(selector, _) = &expr.kind else { return Ok(()) };
+        let Some(named) = self.named.get_mut(&std::ptr::from_ref(selector)) else { return Ok(()) };
+        for (labels, ..) in results {
+            if named.entry(unnamed(labels)).or_insert_with(|| labels.clone()) != labels {
+                return Err(EvalError::SameLabels);
+            }
+        }
+        Ok(())
     }
 
     /// The samples themselves: of a range that is the whole expression.
@@ -155,6 +167,7 @@ impl Evaluator<'_> {
         self.steps -= 1;
         if self.steps == 0 {
             self.read.clear();
+            self.named.clear();
             self.release(ahead);
         }
         Ok(series)
@@ -174,6 +187,11 @@ impl Evaluator<'_> {
             Kind::Matrix(selector, range) => {
                 let after = first.saturating_sub(selector.offset).saturating_sub(*range);
                 let all = self.samples(selector, after, last.saturating_sub(selector.offset))?;
+                let mut names = all.iter().map(|series| series.labels.get(NAME));
+                let first = names.next();
+                if names.any(|name| Some(name) != first) {
+                    self.named.insert(selector, HashMap::new());
+                }
                 self.read.insert(selector, Rc::new(all));
             }
             Kind::Subquery(subquery) => {
