@@ -22,6 +22,7 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("netlink", |data| host::attributes(data).for_each(drop)),
     ("systemd", systemd),
     ("spool", segment),
+    ("promql", |data| with_text(data, promql)),
 ];
 
 fn now() -> Timestamp {
@@ -107,4 +108,19 @@ fn segment(data: &[u8]) {
     drop(spool::inspect(&dir).expect("the folder can be read").to_string());
     let next = log.next();
     assert_eq!(log.append(b"", b"more").expect("there is room"), next);
+}
+
+/// An expression that parses prints as one that parses and prints the same; one that does not says where.
+fn promql(text: &str) {
+    match rules::parse(text) {
+        Ok(expr) => {
+            let printed = expr.to_string();
+            // Durations and numbers may grow beyond the bound when they are written out.
+            if printed.len() <= rules::parse::MAX_BYTES {
+                assert_eq!(rules::parse(&printed).map(|again| again.to_string()).as_deref(), Ok(printed.as_str()));
+            }
+            assert!(rules::needs(&expr).iter().all(|need| need.back >= 0));
+        }
+        Err(error) => assert!(text.get(error.span.clone()).is_some() && error.line_column(text).0 > 0),
+    }
 }

@@ -1,6 +1,6 @@
 //! Whether the parts of a tree fit together, with Prometheus' messages.
 
-use super::ParseError;
+use super::{ParseError, shown};
 use crate::ast::{Aggregate, AggregateOp, Binary, Call, Cardinality, Expr, Grouped, Kind};
 use crate::functions::{self, Last, Type};
 
@@ -73,7 +73,7 @@ fn of_binary(expr: &Expr, binary: &Binary) -> Result<Type, ParseError> {
     if let Grouped::By(on) = &matching.labels
         && let Some(label) = on.iter().find(|label| matching.include.contains(label))
     {
-        let message = format!("label {label:?} must not occur in ON and GROUP clause at once");
+        let message = format!("label {:?} must not occur in ON and GROUP clause at once", shown(label));
         return Err(ParseError::types(between(), message));
     }
     for (side, found) in [(&binary.left, left), (&binary.right, right)] {

@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<Millis, String> {
     if text == "0" {
         return Ok(0);
     }
-    let invalid = || format!("not a valid duration string: {text:?}");
+    let invalid = || format!("not a valid duration string: {:?}", super::shown(text));
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut sum: Millis = 0;

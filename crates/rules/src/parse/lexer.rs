@@ -1,7 +1,6 @@
 //! Words, numbers and signs of PromQL.
 
-use super::ParseError;
-use super::duration;
+use super::{ParseError, duration, shown};
 use crate::ast::{Millis, Span};
 use crate::functions::NOT_UTF8;
 
@@ -25,6 +24,7 @@ pub(super) enum Token<'a> {
 impl Token<'_> {
     /// As a message calls it.
     pub(super) fn describe(&self, text: &str) -> String {
+        let text = shown(text);
         match self {
             Self::End => "end of input".to_owned(),
             Self::Word(_) => format!("identifier {text:?}"),
@@ -171,12 +171,12 @@ impl<'a> Lexer<'a> {
         if hex || word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'_' | b'e' | b'E' | b'+' | b'-')) {
             return match number(word, hex) {
                 Some(number) => Ok(Token::Number(number)),
-                None => Err(ParseError::syntax(place, format!("bad number syntax or number out of range: {word:?}"))),
+                None => Err(ParseError::syntax(place, format!("bad number, or out of range: {:?}", shown(word)))),
             };
         }
         let plain = word.bytes().all(|byte| byte.is_ascii_digit() || b"ymwdhs".contains(&byte));
         if !plain {
-            return Err(ParseError::syntax(place, format!("bad number or duration syntax: {word:?}")));
+            return Err(ParseError::syntax(place, format!("bad number or duration syntax: {:?}", shown(word))));
         }
         duration::parse(word).map(Token::Duration).map_err(|message| ParseError::syntax(place, message))
     }
@@ -204,7 +204,8 @@ impl<'a> Lexer<'a> {
 /// What separates words.
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// A number as Go reads it: underscores between digits, a leading 0 for octal digits. `None` if it is none or too large.
+/// A number as Go reads it: underscores between digits, a leading 0 for octal digits. `None` if it is none, or too
+/// large.
 fn number(word: &str, hex: bool) -> Option<f64> {
     let bytes = word.as_bytes();
     let digit = |at: Option<usize>| {
@@ -244,8 +245,8 @@ pub(super) fn unquoted(quoted: &str, place: &Span) -> Result<String, ParseError>
         bytes.extend_from_slice(before.as_bytes());
         let used = unescape(escape, quoted.chars().next(), &mut bytes);
         let Some(used) = used else {
-            let shown: String = escape.chars().take(10).collect();
-            return Err(ParseError::syntax(place.clone(), format!("unknown escape sequence in a string at {shown:?}")));
+            let message = format!("unknown escape sequence in a string, at {:?}", shown(escape));
+            return Err(ParseError::syntax(place.clone(), message));
         };
         rest = escape.get(used..).unwrap_or_default();
     }
@@ -254,7 +255,7 @@ pub(super) fn unquoted(quoted: &str, place: &Span) -> Result<String, ParseError>
         ParseError::unsupported(
             place.clone(),
             NOT_UTF8,
-            format!("the string {quoted} is not UTF-8, which it has to be"),
+            format!("the string {} is not UTF-8: write its bytes so that they are", shown(quoted)),
         )
     })
 }

@@ -1,13 +1,15 @@
 //! PromQL as text, made a tree.
 //!
-//! The language is that of Prometheus 3.14 without what [`REFUSED`](crate::functions::REFUSED) lists; what is refused is
-//! named with its place. Grammar and messages follow Prometheus (`promql/parser`), so that what people find about an error
-//! there helps here. An expression has bounds in bytes and in depth: every later walk over the tree may recurse.
+//! The language is that of Prometheus 3.14 without what [`REFUSED`](crate::functions::REFUSED) lists; what is refused
+//! is named with its place. Grammar and messages follow Prometheus (`promql/parser`), so that what people find about
+//! an error there helps here. An expression has bounds in bytes and in depth: every later walk over the tree may
+//! recurse.
 
 mod check;
 pub mod duration;
 mod lexer;
 mod parser;
+mod selector;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +80,11 @@ impl ParseError {
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }
+}
+
+/// As much of a text as a message has room for.
+fn shown(text: &str) -> &str {
+    text.char_indices().nth(80).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// Makes a tree of an expression, with all types checked.

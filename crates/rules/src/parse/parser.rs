@@ -1,16 +1,9 @@
 //! The grammar, by precedence.
 
-use std::ops::Range;
-
 use super::lexer::{Lexer, Token, unquoted};
-use super::{MAX_DEPTH, MAX_REGEXES, ParseError, check, duration};
-use crate::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, Grouped, Kind, Matching, Millis, Selector, Span,
-    Subquery,
-};
-use crate::functions::{self, DURATION_ARITHMETIC, OR_IN_BRACES, Type};
-use crate::labels::{MatchOp, Matcher};
-use crate::sample::NAME;
+use super::{MAX_DEPTH, ParseError, check, duration, shown};
+use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, Grouped, Kind, Matching, Span};
+use crate::functions::{self, Type};
 
 /// Binary operators as they are written, and how tightly they bind. Words count in any case.
 pub(crate) const OPERATORS: [(&str, BinaryOp, u8); 16] = [
@@ -86,43 +79,43 @@ pub(super) fn parse(text: &str) -> Result<Expr, ParseError> {
 }
 
 /// A tree and how many levels it has.
-struct Deep {
-    expr: Expr,
-    depth: usize,
+pub(super) struct Deep {
+    pub(super) expr: Expr,
+    pub(super) depth: usize,
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     text: &'a str,
-    lexer: Lexer<'a>,
+    pub(super) lexer: Lexer<'a>,
     /// The next token, not yet used, and its place.
-    token: Token<'a>,
-    place: Span,
+    pub(super) token: Token<'a>,
+    pub(super) place: Span,
     /// Where the last used token ended.
-    end: usize,
+    pub(super) end: usize,
     /// How many calls of [`Self::expr`] are under way.
     nesting: usize,
-    regexes: usize,
+    pub(super) regexes: usize,
 }
 
 impl<'a> Parser<'a> {
     /// Takes the token; the next one is read.
-    fn advance(&mut self) -> Result<Token<'a>, ParseError> {
+    pub(super) fn advance(&mut self) -> Result<Token<'a>, ParseError> {
         self.end = self.place.end;
         let (token, place) = self.lexer.next()?;
         self.place = place;
         Ok(std::mem::replace(&mut self.token, token))
     }
 
-    fn sign(&self, sign: &str) -> bool {
+    pub(super) fn sign(&self, sign: &str) -> bool {
         matches!(self.token, Token::Sign(found) if found == sign)
     }
 
-    fn word(&self, word: &str) -> bool {
+    pub(super) fn word(&self, word: &str) -> bool {
         matches!(self.token, Token::Word(found) if found.eq_ignore_ascii_case(word))
     }
 
     /// Takes a sign if it is the next one.
-    fn take(&mut self, sign: &str) -> Result<bool, ParseError> {
+    pub(super) fn take(&mut self, sign: &str) -> Result<bool, ParseError> {
         let found = self.sign(sign);
         if found {
             self.advance()?;
@@ -131,7 +124,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The error that the next token does not fit.
-    fn unexpected(&self, context: &str, expected: &str) -> ParseError {
+    pub(super) fn unexpected(&self, context: &str, expected: &str) -> ParseError {
         let text = self.text.get(self.place.clone()).unwrap_or_default();
         let mut message = format!("unexpected {}", self.token.describe(text));
         if !context.is_empty() {
@@ -144,11 +137,14 @@ impl<'a> Parser<'a> {
     }
 
     /// The error that something is refused.
-    fn refused(span: Span, construct: &str) -> ParseError {
+    pub(super) fn refused(span: Span, construct: &str) -> ParseError {
         let Some((construct, reason)) = functions::refused(construct) else {
             return ParseError::syntax(span, format!("BUG: {construct:?} is refused without a reason"));
         };
-        ParseError::unsupported(span, construct, format!("{construct:?} {reason}"))
+        // What is no word of PromQL is a description.
+        let message =
+            if construct.contains(' ') { format!("{construct} {reason}") } else { format!("{construct:?} {reason}") };
+        ParseError::unsupported(span, construct, message)
     }
 
     fn too_deep(span: Span) -> ParseError {
@@ -157,7 +153,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A node over others, the deepest of which has so many levels.
-    fn node(&self, kind: Kind, start: usize, depth: usize) -> Result<Deep, ParseError> {
+    pub(super) fn node(&self, kind: Kind, start: usize, depth: usize) -> Result<Deep, ParseError> {
         let span = start..self.end;
         if depth >= MAX_DEPTH {
             return Err(Self::too_deep(span));
@@ -350,7 +346,7 @@ impl<'a> Parser<'a> {
             return Err(Self::refused(place, name));
         }
         let Some(function) = functions::find(name) else {
-            return Err(ParseError::syntax(place, format!("unknown function with name {name:?}")));
+            return Err(ParseError::syntax(place, format!("unknown function with name {:?}", shown(name))));
         };
         let (args, depth) = self.arguments()?;
         self.node(Kind::Call(Call { function: function.name, args }), place.start, depth)
@@ -419,184 +415,5 @@ impl<'a> Parser<'a> {
         self.advance()?;
         let labels = self.labels()?;
         Ok(Some(if by { Grouped::By(labels) } else { Grouped::Without(labels) }))
-    }
-
-    /// A selector, its name already taken.
-    fn selector(&mut self, name: Option<&str>, start: usize) -> Result<Deep, ParseError> {
-        let mut matchers = Vec::new();
-        if let Some(name) = name {
-            matchers.push(self.matcher(NAME, MatchOp::Equal, name, start..self.end)?);
-        }
-        if self.take("{")? {
-            while !self.take("}")? {
-                let matcher = self.condition()?;
-                if let Some(name) = name
-                    && matcher.name == NAME
-                {
-                    let message = format!("metric name must not be set twice: {name:?} or {:?}", matcher.value);
-                    return Err(ParseError::types(start..self.end, message));
-                }
-                matchers.push(matcher);
-                if self.word("or") {
-                    return Err(Self::refused(self.place.clone(), OR_IN_BRACES));
-                }
-                if !self.take(",")? && !self.sign("}") {
-                    return Err(self.unexpected("label matching", "\",\" or \"}\""));
-                }
-            }
-        }
-        if matchers.iter().all(|matcher| matcher.matches("")) {
-            let message = "vector selector must contain at least one non-empty matcher";
-            return Err(ParseError::types(start..self.end, message));
-        }
-        self.node(Kind::Vector(Selector { matchers, offset: 0 }), start, 0)
-    }
-
-    /// One condition inside braces, or a metric's name in quotes.
-    fn condition(&mut self) -> Result<Matcher, ParseError> {
-        let start = self.place.start;
-        let (name, quoted) = match self.token {
-            Token::Word(word) => (word.to_owned(), false),
-            Token::Quoted(quoted) => (unquoted(quoted, &self.place)?, true),
-            _ => return Err(self.unexpected("label matching", "identifier or \"}\"")),
-        };
-        self.advance()?;
-        let op = match self.token {
-            Token::Sign("=") => MatchOp::Equal,
-            Token::Sign("!=") => MatchOp::NotEqual,
-            Token::Sign("=~") => MatchOp::Regex,
-            Token::Sign("!~") => MatchOp::NotRegex,
-            _ if quoted => return self.matcher(NAME, MatchOp::Equal, &name, start..self.end),
-            _ => return Err(self.unexpected("label matching", "label matching operator")),
-        };
-        self.advance()?;
-        let Token::Quoted(value) = self.token else {
-            return Err(self.unexpected("label matching", "string"));
-        };
-        let value = unquoted(value, &self.place)?;
-        self.advance()?;
-        self.matcher(&name, op, &value, start..self.end)
-    }
-
-    fn matcher(&mut self, name: &str, op: MatchOp, value: &str, span: Span) -> Result<Matcher, ParseError> {
-        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
-            self.regexes += 1;
-            if self.regexes > MAX_REGEXES {
-                let message = format!("the expression has more than {MAX_REGEXES} regular expressions");
-                return Err(ParseError::too_large(span, message));
-            }
-        }
-        let invalid =
-            |error| ParseError::syntax(span, format!("the regular expression {value:?} can't be used: {error}"));
-        Matcher::new(name, op, value).map_err(invalid)
-    }
-
-    /// What follows an operand: ranges and offsets.
-    fn modified(&mut self, mut operand: Deep, start: usize) -> Result<Deep, ParseError> {
-        loop {
-            let place = self.place.clone();
-            operand = match self.token {
-                Token::Sign("[") => self.range(operand, start)?,
-                Token::Sign("@") => return Err(Self::refused(place, "@")),
-                Token::Word(word) if word.eq_ignore_ascii_case("offset") => self.offset(operand, start)?,
-                Token::Word(word) => match ["anchored", "smoothed"].iter().find(|it| word.eq_ignore_ascii_case(it)) {
-                    Some(construct) => return Err(Self::refused(place, construct)),
-                    None => return Ok(operand),
-                },
-                _ => return Ok(operand),
-            };
-        }
-    }
-
-    fn range(&mut self, operand: Deep, start: usize) -> Result<Deep, ParseError> {
-        let bracket = self.place.start;
-        self.advance()?;
-        let range = self.positive("subquery or range selector")?;
-        let Deep { expr, depth } = operand;
-        if self.take(":")? {
-            let step = if self.sign("]") { None } else { Some(self.positive("subquery selector")?) };
-            if !self.take("]")? {
-                return Err(self.unexpected("subquery selector", "\"]\""));
-            }
-            let subquery = Subquery { expr, range, step, offset: 0 };
-            return self.node(Kind::Subquery(Box::new(subquery)), start, depth);
-        }
-        if !self.take("]")? {
-            return Err(self.unexpected("subquery or range", "\":\" or \"]\""));
-        }
-        match expr.kind {
-            Kind::Vector(selector) if selector.offset == 0 => self.node(Kind::Matrix(selector, range), start, 0),
-            Kind::Vector(_) => Err(ParseError::syntax(bracket..self.end, "no offset modifiers allowed before range")),
-            _ => Err(ParseError::syntax(bracket..self.end, "ranges only allowed for vector selectors")),
-        }
-    }
-
-    fn positive(&mut self, context: &str) -> Result<Millis, ParseError> {
-        let (seconds, span) = self.duration(context)?;
-        match self.token {
-            Token::Sign("]" | ":") => {}
-            Token::Sign("+" | "-" | "*" | "/" | "%" | "^") => return Err(Self::refused(span, DURATION_ARITHMETIC)),
-            _ => return Err(self.unexpected("subquery or range", "\":\" or \"]\"")),
-        }
-        if seconds <= 0.0 {
-            return Err(ParseError::syntax(span, "duration must be greater than 0"));
-        }
-        Self::millis(seconds, span)
-    }
-
-    fn millis(seconds: f64, span: Range<usize>) -> Result<Millis, ParseError> {
-        duration::of_seconds(seconds).ok_or_else(|| ParseError::syntax(span, "duration out of range"))
-    }
-
-    /// A duration or a number of seconds, with signs.
-    fn duration(&mut self, context: &str) -> Result<(f64, Span), ParseError> {
-        let start = self.place.start;
-        let mut sign = 1.0;
-        loop {
-            if self.sign("-") {
-                sign = -sign;
-            } else if !self.sign("+") {
-                break;
-            }
-            self.advance()?;
-        }
-        let seconds = match self.token {
-            Token::Number(seconds) => seconds,
-            Token::Duration(millis) => duration::seconds(millis),
-            Token::Sign("(") => return Err(Self::refused(self.place.clone(), DURATION_ARITHMETIC)),
-            Token::Word(word) => {
-                let functions = ["step", "range", "max_of", "min_of"];
-                return Err(match functions.into_iter().find(|function| word.eq_ignore_ascii_case(function)) {
-                    Some(_) if self.lexer.before_parenthesis() => {
-                        Self::refused(self.place.clone(), DURATION_ARITHMETIC)
-                    }
-                    _ => self.unexpected(context, "number or duration"),
-                });
-            }
-            _ => return Err(self.unexpected(context, "number or duration")),
-        };
-        self.advance()?;
-        Ok((sign * seconds, start..self.end))
-    }
-
-    fn offset(&mut self, operand: Deep, start: usize) -> Result<Deep, ParseError> {
-        self.advance()?;
-        let (seconds, span) = self.duration("offset")?;
-        let millis = Self::millis(seconds, span.clone())?;
-        let Deep { mut expr, depth } = operand;
-        let place = match &mut expr.kind {
-            Kind::Vector(selector) | Kind::Matrix(selector, _) => &mut selector.offset,
-            Kind::Subquery(subquery) => &mut subquery.offset,
-            _ => {
-                let wanted = "an instant vector selector or range vector selector or a subquery";
-                return Err(ParseError::syntax(expr.span, format!("offset modifier must be preceded by {wanted}")));
-            }
-        };
-        if *place != 0 {
-            return Err(ParseError::syntax(span, "offset may not be set multiple times"));
-        }
-        *place = millis;
-        expr.span = start..self.end;
-        Ok(Deep { expr, depth })
     }
 }
