@@ -23,7 +23,7 @@ impl Labels {
         Self::of(pairs.collect())
     }
 
-    fn of(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Self {
+    pub(crate) fn of(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Self {
         pairs.reverse();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs.dedup_by(|later, first| later.0 == first.0);
@@ -37,7 +37,7 @@ impl Labels {
     }
 
     /// The pairs, sorted by name.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 

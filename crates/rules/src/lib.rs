@@ -16,6 +16,7 @@ pub mod parse;
 pub mod sample;
 pub mod template;
 pub mod testing;
+pub mod window;
 
 pub use eval::evaluate;
 pub use labels::Labels;
