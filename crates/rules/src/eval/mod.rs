@@ -10,6 +10,7 @@ use std::rc::Rc;
 use regex_lite::Regex;
 
 use crate::ast::{Call, Expr, Kind, Millis, Selector};
+use crate::needs::LOOKBACK;
 use crate::sample::{NAME, Series, Storage, Value, is_stale};
 use crate::{Labels, Sample};
 
@@ -45,7 +46,7 @@ pub struct Options {
 /// As Prometheus does without settings, except for the bound: there it is ten times as high.
 impl Default for Options {
     fn default() -> Self {
-        Self { lookback: 5 * 60_000, step: 60_000, delayed_name_removal: false, max_samples: 5_000_000 }
+        Self { lookback: LOOKBACK, step: 60_000, delayed_name_removal: false, max_samples: 5_000_000 }
     }
 }
 
@@ -284,5 +285,7 @@ fn argument(call: &Call, index: usize) -> Result<&Expr, EvalError> {
     call.args.get(index).map(inner).ok_or_else(missing)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -158,6 +158,9 @@ impl Evaluator<'_> {
                     series.len() - 1
                 });
                 if let Some(steps) = series.get_mut(index) {
+                    if steps.series.samples.last().is_some_and(|last| last.time == time) {
+                        return Err(EvalError::SameLabels);
+                    }
                     steps.series.samples.push(Sample { time, value });
                 }
             }
