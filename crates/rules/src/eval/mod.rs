@@ -7,8 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use regex_lite::Regex;
-
 use crate::ast::{Call, Expr, Kind, Millis, Selector};
 use crate::needs::LOOKBACK;
 use crate::sample::{NAME, Series, Storage, Value, is_stale};
@@ -165,7 +163,7 @@ struct Evaluator<'a> {
     /// that has no name.
     named: HashMap<*const Selector, HashMap<Labels, Labels>>,
     /// Compiled once, though a subquery evaluates `label_replace` many times.
-    regexes: HashMap<String, Regex>,
+    regexes: HashMap<String, relabel::Pattern>,
 }
 
 impl Evaluator<'_> {
@@ -235,7 +233,7 @@ impl Evaluator<'_> {
     fn newest(&mut self, selector: &Selector, at: Millis) -> Result<Vec<(Labels, Sample)>, EvalError> {
         let until = at.saturating_sub(selector.offset);
         let after = until.saturating_sub(self.options.lookback);
-        let Some(read) = self.read.get(&std::ptr::from_ref(selector)) else {
+        let Some(read) = self.read.get(&std::ptr::from_ref(selector)).cloned() else {
             let mut newest = self.storage.latest(selector, after, until);
             newest.retain(|(_, sample)| !is_stale(sample.value));
             // Nothing is kept of it for longer than the walk: what is too much, is so at once.
@@ -243,6 +241,8 @@ impl Evaluator<'_> {
             self.release(newest.len());
             return Ok(newest);
         };
+        // Also series without a sample then take their time.
+        self.look(read.len())?;
         let last = |series: &Series| {
             let end = series.samples.partition_point(|sample| sample.time <= until);
             let sample = series.samples.get(end.checked_sub(1)?)?;

@@ -12,13 +12,13 @@ pub(super) type OverRange = fn(window: &Window<'_>, param: f64, at: Millis) -> O
 /// The function of that name.
 pub(super) fn function(name: &str) -> Option<OverRange> {
     Some(match name {
-        "rate" => |window, _, _| extrapolated(window, true).map(|value| value / seconds(window.until - window.after)),
+        "rate" => |window, _, _| extrapolated(window, true).map(|value| value / seconds(window.after, window.until)),
         "increase" => |window, _, _| extrapolated(window, true),
         "delta" => |window, _, _| extrapolated(window, false),
         "irate" => |window, _, _| {
             let (before, last) = last_two(window)?;
             let grown = if last.value < before.value { last.value } else { last.value - before.value };
-            Some(grown / seconds(last.time - before.time))
+            Some(grown / seconds(before.time, last.time))
         },
         "idelta" => |window, _, _| last_two(window).map(|(before, last)| last.value - before.value),
         "avg_over_time" => |window, _, _| {
@@ -60,8 +60,8 @@ pub(super) fn function(name: &str) -> Option<OverRange> {
     })
 }
 
-fn seconds(millis: Millis) -> f64 {
-    millis as f64 / 1000.0
+fn seconds(from: Millis, to: Millis) -> f64 {
+    to.saturating_sub(from) as f64 / 1000.0
 }
 
 fn values(window: &Window<'_>) -> impl DoubleEndedIterator<Item = f64> {
@@ -90,12 +90,12 @@ fn extrapolated(window: &Window<'_>, counter: bool) -> Option<f64> {
     if counter {
         grown = pairs(window).filter(|(a, b)| b < a).fold(grown, |grown, (before, _)| grown + before);
     }
-    let sampled = seconds(last.time - first.time);
+    let sampled = seconds(first.time, last.time);
     let interval = sampled / (window.samples.len() - 1) as f64;
     let near = interval * 1.1;
     let reach = |distance| if distance >= near { interval / 2.0 } else { distance };
-    let mut to_start = reach(seconds(first.time - window.after));
-    let to_end = reach(seconds(window.until - last.time));
+    let mut to_start = reach(seconds(window.after, first.time));
+    let to_end = reach(seconds(last.time, window.until));
     if counter && grown > 0.0 && first.value >= 0.0 {
         let to_zero = sampled * (first.value / grown);
         if to_zero < to_start {
@@ -124,7 +124,7 @@ fn regression(samples: &[Sample], at: Millis) -> (f64, f64) {
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [Sum::default(); 4];
     for sample in samples {
         count += 1.0;
-        let x = seconds(sample.time - at);
+        let x = seconds(at, sample.time);
         x_sum.add(x);
         y_sum.add(sample.value);
         xy_sum.add(x * sample.value);

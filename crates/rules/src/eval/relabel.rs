@@ -11,7 +11,31 @@ use crate::sample::NAME;
 /// A value's largest length: nested replacements can double it again and again.
 const VALUE_BYTES: usize = 64 << 10;
 /// Bytes of new labels that count as much as a sample that is looked at.
-const BYTES_PER_SAMPLE: usize = 16;
+const BYTES_PER_SAMPLE: usize = 4;
+/// How often a regular expression's states meet a byte in the time of a look at a sample, about.
+const MEETINGS_PER_SAMPLE: usize = 64;
+/// More states than any expression has that is small enough to be compiled.
+const MAX_STATES: usize = 1 << 15;
+
+/// A regular expression, and how many states it has at most.
+pub(super) struct Pattern {
+    regex: Regex,
+    states: usize,
+}
+
+impl Pattern {
+    fn new(pattern: &str) -> Result<Self, EvalError> {
+        let invalid = |_| EvalError::Argument(format!("invalid regular expression in label_replace(): {pattern}"));
+        let regex = anchored(pattern).map_err(invalid)?;
+        // `a{9}` has as many states as `aaaaaaaaa`.
+        let repeated = |part: &str| {
+            let counts = part.split_once('}').map_or("", |(counts, _)| counts).split(',');
+            counts.filter_map(|count| count.trim().parse::<usize>().ok()).max().unwrap_or(1).max(1)
+        };
+        let states = pattern.split('{').skip(1).map(repeated).fold(pattern.len() + 1, usize::saturating_mul);
+        Ok(Self { regex, states: states.min(MAX_STATES) })
+    }
+}
 
 impl Evaluator<'_> {
     /// `label_replace(vector, target, template, source, regex)`.
@@ -19,22 +43,22 @@ impl Evaluator<'_> {
         let (target, template) = (text(call, 1)?, text(call, 2)?);
         let (source, pattern) = (text(call, 3)?, text(call, 4)?);
         check_target(call, target)?;
-        if !self.regexes.contains_key(pattern) {
-            let invalid = |_| EvalError::Argument(format!("invalid regular expression in label_replace(): {pattern}"));
-            let regex = anchored(pattern).map_err(invalid)?;
-            self.regexes.insert(pattern.to_owned(), regex);
-        }
         let mut vector = self.vector(argument(call, 0)?, at)?;
+        // Taken out while it is used.
+        let known = match self.regexes.remove(pattern) {
+            Some(known) => known,
+            None => Pattern::new(pattern)?,
+        };
         let mut written = 0;
         for element in &mut vector {
-            let regex = self.regexes.get(pattern);
-            let Some((regex, found)) = regex.and_then(|r| Some((r, r.captures(element.labels.get(source))?))) else {
-                continue;
-            };
-            let value = expand(template, regex, &found).ok_or_else(|| too_long(call))?;
+            let value = element.labels.get(source);
+            self.look(value.len().saturating_mul(known.states) / MEETINGS_PER_SAMPLE)?;
+            let Some(found) = known.regex.captures(value) else { continue };
+            let value = expand(template, &known.regex, &found).ok_or_else(|| too_long(call))?;
             written += value.len();
             set_label(element, target, &value);
         }
+        self.regexes.insert(pattern.to_owned(), known);
         self.look(written / BYTES_PER_SAMPLE)?;
         unique(&vector)?;
         Ok(vector)

@@ -41,7 +41,8 @@ impl Evaluator<'_> {
             {
                 result.push((labels.clone(), drop_name, value));
             }
-            samples.len()
+            // Also a series without a sample then takes its time.
+            samples.len() + 1
         };
         match &expr.kind {
             Kind::Matrix(selector, range) => {
@@ -64,10 +65,12 @@ impl Evaluator<'_> {
                 let until = at.saturating_sub(subquery.offset);
                 let after = until.saturating_sub(subquery.range);
                 let steps = self.subquery(subquery, at)?;
-                for steps in &steps {
-                    ask(&steps.series.labels, steps.drop_name, &steps.series.samples, after, until);
-                }
+                let looked = steps
+                    .iter()
+                    .map(|Steps { series, drop_name }| ask(&series.labels, *drop_name, &series.samples, after, until))
+                    .sum();
                 self.release(steps.iter().map(|steps| steps.series.samples.len()).sum());
+                self.look(looked)?;
             }
             _ => return Err(EvalError::Bug("a range is needed".to_owned())),
         }
