@@ -97,6 +97,11 @@ impl<T> Loaded<T> {
         Fault { place: self.places.get(path).cloned().unwrap_or(Place::Default), message: format!("{path}: {message}") }
     }
 
+    /// Where the key was set.
+    pub fn place(&self, path: &str) -> Option<&Place> {
+        self.places.get(path)
+    }
+
     /// Whether the file or the environment set the key.
     pub fn is_set(&self, path: &str) -> bool {
         self.places.contains_key(path)
@@ -298,6 +303,36 @@ pub(super) fn note_places(
         }
         places.insert(path, place(key.span()));
     }
+}
+
+/// As [`note_places`], with the places of the values instead of their keys', and of what stands in lists.
+pub(super) fn note_values(
+    table: &DeTable<'_>,
+    path: &str,
+    place: &impl Fn(Range<usize>) -> Place,
+    places: &mut BTreeMap<String, Place>,
+) {
+    for (key, value) in table {
+        note_value(value, join(path, key.get_ref()), place, places);
+    }
+}
+
+fn note_value(
+    value: &Spanned<DeValue<'_>>,
+    path: String,
+    place: &impl Fn(Range<usize>) -> Place,
+    places: &mut BTreeMap<String, Place>,
+) {
+    match value.get_ref() {
+        DeValue::Table(inner) => note_values(inner, &path, place, places),
+        DeValue::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                note_value(item, format!("{path}[{at}]"), place, places);
+            }
+        }
+        _ => {}
+    }
+    places.insert(path, place(value.span()));
 }
 
 /// Sets `path` to `value`, making tables on the way; false where a value stands in the way.

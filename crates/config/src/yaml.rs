@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::load::{ConfigError, Fault, Loaded, MAX_FAULTS, Place, explain, note_places, sort, take};
+use super::load::{ConfigError, Fault, Loaded, MAX_FAULTS, Place, explain, note_places, note_values, sort, take};
 use super::tree;
 
 /// Deeper nesting is no configuration of ours.
@@ -31,6 +31,8 @@ enum What {
     Text(String),
     /// Without quotes: perhaps a number.
     Plain(String),
+    /// The same where all are texts: `null` and nothing at all are no text.
+    Null,
 }
 
 /// Reads a file.
@@ -41,9 +43,19 @@ pub fn load<T: DeserializeOwned>(file: &Path) -> Result<Loaded<T>, ConfigError> 
 
 /// As [`load`], over the text of a file that was already read.
 pub fn load_text<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Loaded<T>, ConfigError> {
+    read(file, text, true)
+}
+
+/// As [`load_text`], where all values are texts: nothing is taken for a number or a boolean. The place of a key is that of
+/// its value, those within lists too (`groups[0].rules[1].expr`).
+pub fn load_texts<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Loaded<T>, ConfigError> {
+    read(file, text, false)
+}
+
+fn read<T: DeserializeOwned>(file: &Path, text: &str, typed: bool) -> Result<Loaded<T>, ConfigError> {
     let file = Some(file.to_owned());
     let error = |fault: Fault| ConfigError::Faults { file: file.clone(), faults: vec![fault] };
-    let items = items(text).map_err(error)?;
+    let items = items(text, typed).map_err(error)?;
     let mut table = tree(&items).map_err(error)?;
 
     let place = |number: usize| match items.get(number) {
@@ -51,7 +63,11 @@ pub fn load_text<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Loaded<
         None => Place::Default,
     };
     let mut places = std::collections::BTreeMap::new();
-    note_places(&table, "", &|span| place(span.start), &mut places);
+    if typed {
+        note_places(&table, "", &|span| place(span.start), &mut places);
+    } else {
+        note_values(&table, "", &|span| place(span.start), &mut places);
+    }
     let mut faults = Vec::new();
     // As for TOML: what an error complains about is taken out, and the rest read again, so that every fault is found.
     loop {
@@ -77,7 +93,7 @@ pub fn load_text<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Loaded<
     Err(ConfigError::Faults { file, faults })
 }
 
-fn items(text: &str) -> Result<Vec<Item>, Fault> {
+fn items(text: &str, typed: bool) -> Result<Vec<Item>, Fault> {
     let mut items = Vec::new();
     let mut documents = 0;
     // saphyr counts columns from 0.
@@ -112,7 +128,8 @@ fn items(text: &str) -> Result<Vec<Item>, Fault> {
                 }
                 continue;
             }
-            Event::Scalar(text, ScalarStyle::Plain, _, None) => What::Plain(text.into_owned()),
+            Event::Scalar(text, ScalarStyle::Plain, _, None) if typed => What::Plain(text.into_owned()),
+            Event::Scalar(text, ScalarStyle::Plain, _, None) if plain(&text).is_none() => What::Null,
             Event::Scalar(text, ..) => What::Text(text.into_owned()),
             Event::SequenceStart(..) => What::List,
             Event::MappingStart(..) => What::Map,
@@ -153,6 +170,7 @@ fn value<'a>(rest: Items<'a, '_>, depth: usize) -> Result<Option<Spanned<DeValue
             Some(value) => value,
             None => return Ok(None),
         },
+        What::Null => return Ok(None),
         What::List => {
             let mut list = toml::de::DeArray::new();
             while !ends(rest) {
@@ -294,6 +312,27 @@ mod tests {
         assert_eq!(lines[2], "f.yml:4:3: unknown key inner.ratioo; did you mean ratio?");
         assert!(lines[3].starts_with("f.yml:7:5: list"), "{error}");
         assert_eq!(lines.len(), 4, "{error}");
+    }
+
+    #[test]
+    fn where_all_are_texts_each_value_has_its_place() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Texts {
+            items: Vec<BTreeMap<String, String>>,
+            nothing: Option<String>,
+        }
+        let text = "items:\n  - a: 007\n    b: true\n  - c: |\n      d\n    e: 'f'\nnothing: ~\n";
+        let loaded: Loaded<Texts> = load_texts(Path::new("f.yml"), text).unwrap();
+        let map = |pairs: [(&str, &str); 2]| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let items = vec![map([("a", "007"), ("b", "true")]), map([("c", "d\n"), ("e", "f")])];
+        assert_eq!(loaded.value, Texts { items, nothing: None });
+        for (path, line, column) in
+            [("items[0]", 2, 5), ("items[0].a", 2, 8), ("items[0].b", 3, 8), ("items[1].c", 5, 7), ("items[1].e", 6, 8)]
+        {
+            assert_eq!(loaded.place(path), Some(&Place::Line(line, column)), "{path}");
+        }
+        assert_eq!(loaded.place("nothing"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 pub mod ast;
 mod display;
 pub mod eval;
+pub mod file;
 pub mod functions;
 pub mod labels;
 pub mod needs;
@@ -19,6 +20,7 @@ pub mod testing;
 pub mod window;
 
 pub use eval::evaluate;
+pub use file::Rules;
 pub use labels::Labels;
 pub use needs::{Need, needs};
 pub use parse::{ParseError, parse};
