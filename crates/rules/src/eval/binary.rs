@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use super::{Element, EvalError, Evaluated, Evaluator, METADATA, unique};
+use super::{Element, EvalError, Evaluated, Evaluator, METADATA, several_names, unique};
 use crate::Labels;
 use crate::ast::{Binary, BinaryOp, Cardinality, Grouped, Matching, Millis};
 use crate::sample::NAME;
@@ -68,34 +68,39 @@ impl Evaluator<'_> {
         let swapped = matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
 
-        let mut ones: HashMap<Labels, &Element> = HashMap::with_capacity(one.len());
+        let mut ones: HashMap<Labels, One<'_>> = HashMap::with_capacity(one.len());
         for element in &one {
-            if let Some(other) = ones.insert(signature(matching, &element.labels), element) {
-                return Err(many_to_many(matching, swapped, &element.labels, &other.labels));
+            if let Some(other) = ones.insert(signature(matching, &element.labels), One { element, matched: false }) {
+                return Err(many_to_many(matching, swapped, &element.labels, &other.element.labels));
             }
         }
         let one_to_one = matching.cardinality == Cardinality::OneToOne;
-        let mut matched: HashSet<Labels> = HashSet::new();
-        let mut matched_in_group: HashSet<(Labels, Labels)> = HashSet::new();
+        // Elements of one metric are told apart by labels that the result keeps, if it takes over none.
+        let ambiguous = !one_to_one && (!matching.include.is_empty() || several_names(&many));
+        let mut results: HashSet<(Labels, Labels)> = HashSet::new();
         let mut result = Vec::new();
         for element in &many {
             let key = signature(matching, &element.labels);
-            let Some(other) = ones.get(&key) else { continue };
-            let (l, r) = if swapped { (other.value, element.value) } else { (element.value, other.value) };
+            let Some(other) = ones.get_mut(&key) else { continue };
+            let (l, r) = (element.value, other.element.value);
+            let (l, r) = if swapped { (r, l) } else { (l, r) };
             let (value, keep) = match compare(binary.op, l, r) {
                 Some(holds) if binary.bool => (f64::from(u8::from(holds)), true),
                 Some(holds) => (l, holds),
                 None => (arithmetic(binary.op, l, r)?, true),
             };
-            let labels = self.result_labels(binary, &element.labels, &other.labels);
             // Also what a comparison sorts out has to be unambiguous.
-            if one_to_one {
-                if !matched.insert(key) {
-                    let text =
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-                    return Err(EvalError::Matching(text.to_owned()));
-                }
-            } else if !matched_in_group.insert((key, labels.clone())) {
+            if one_to_one && other.matched {
+                let text =
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+                return Err(EvalError::Matching(text.to_owned()));
+            }
+            other.matched = true;
+            if !keep && !ambiguous {
+                continue;
+            }
+            let labels = self.result_labels(binary, &element.labels, &other.element.labels);
+            if ambiguous && !results.insert((key, labels.clone())) {
                 let text = "multiple matches for labels: grouping labels must ensure unique matches";
                 return Err(EvalError::Matching(text.to_owned()));
             }
@@ -103,7 +108,7 @@ impl Evaluator<'_> {
                 result.push(Element { labels, value, drop_name: binary.bool });
             }
         }
-        if !one_to_one && !self.options.delayed_name_removal {
+        if ambiguous && !self.options.delayed_name_removal {
             unique(&result)?;
         }
         Ok(result)
@@ -126,6 +131,13 @@ impl Evaluator<'_> {
         }
         kept.overlaid(matching.include.iter().map(|name| (name, one.get(name))))
     }
+}
+
+/// An element of the side where each has to be the only one of its kind.
+struct One<'a> {
+    element: &'a Element,
+    /// An element of the other side has found it.
+    matched: bool,
 }
 
 /// The labels by which two elements find each other.

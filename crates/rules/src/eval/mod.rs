@@ -134,6 +134,12 @@ enum Evaluated {
     Vector(Vec<Element>),
 }
 
+/// Whether the elements are of several metrics, so that without their names some may be the same.
+fn several_names(vector: &[Element]) -> bool {
+    let same = |a: &Element, b: &Element| METADATA.iter().all(|name| a.labels.get(name) == b.labels.get(name));
+    vector.first().is_some_and(|first| !vector.iter().all(|element| same(first, element)))
+}
+
 /// Refuses two elements with the same labels.
 fn unique(vector: &[Element]) -> Result<(), EvalError> {
     let distinct = match vector {
@@ -256,19 +262,15 @@ impl Evaluator<'_> {
         if self.options.delayed_name_removal { labels } else { unnamed(&labels) }
     }
 
-    /// Drops the names of a vector whose labels tell its elements apart.
+    /// Drops the names of a vector.
     fn drop_names(&self, vector: &mut [Element]) -> Result<(), EvalError> {
         vector.iter_mut().for_each(|element| element.drop_name = true);
         if self.options.delayed_name_removal {
             return Ok(());
         }
-        let metadata = |element: &Element| METADATA.map(|name| element.labels.get(name).to_owned());
-        let first = vector.first().map(metadata);
-        let differ = vector.iter().any(|element| {
-            first.as_ref().is_some_and(|first| METADATA.iter().zip(first).any(|(n, v)| element.labels.get(n) != v))
-        });
+        let several = several_names(vector);
         vector.iter_mut().for_each(|element| element.labels = unnamed(&element.labels));
-        if differ { unique(vector) } else { Ok(()) }
+        if several { unique(vector) } else { Ok(()) }
     }
 
     /// A vector with each value changed.

@@ -8,6 +8,9 @@ use crate::Labels;
 use crate::ast::{Expr, Kind, Millis, Selector, Subquery};
 use crate::sample::{NAME, Sample, Series, is_stale};
 
+/// What a step takes beside the samples, in looks at samples.
+const LOOKS_PER_STEP: usize = 4;
+
 /// What a function over a range is asked about: the samples of one series, the newest last, never none.
 pub(super) struct Window<'a> {
     pub(super) samples: &'a [Sample],
@@ -148,6 +151,7 @@ impl Evaluator<'_> {
         let mut known: HashMap<Labels, usize> = HashMap::new();
         let mut time = first;
         while time <= until {
+            self.look(LOOKS_PER_STEP)?;
             let elements = match self.eval(&subquery.expr, time)? {
                 Evaluated::Vector(vector) => vector.into_iter().map(|e| (e.labels, e.drop_name, e.value)).collect(),
                 Evaluated::Scalar(value) => vec![(Labels::none(), false, value)],
