@@ -161,6 +161,8 @@ pub enum Reason {
     Foreign,
     /// Texts are UTF-8 here, and may be any bytes in Prometheus.
     Bytes,
+    /// Our regular expressions are smaller.
+    Regex,
 }
 
 /// As the rest of a sentence on what is refused.
@@ -173,6 +175,7 @@ impl fmt::Display for Reason {
             Self::Removed => "is no longer in Prometheus, and not evaluated here",
             Self::Foreign => "is no PromQL of Prometheus, and not evaluated here",
             Self::Bytes => "is not evaluated here: texts are UTF-8",
+            Self::Regex => "is not evaluated here: regular expressions know the letters of ASCII only",
         })
     }
 }
@@ -222,7 +225,11 @@ pub const REFUSED: &[(&str, Reason)] = &[
     (DURATION_ARITHMETIC, Reason::Experimental),
     (OR_IN_BRACES, Reason::Foreign),
     (NOT_UTF8, Reason::Bytes),
+    (UNICODE_REGEX, Reason::Regex),
 ];
+
+/// `\pL`; letters beyond ASCII with `(?i)`.
+pub(crate) const UNICODE_REGEX: &str = "regular expression over Unicode's classes or cases";
 
 /// `[5m * 2]`, `offset (1h)`.
 pub(crate) const DURATION_ARITHMETIC: &str = "arithmetic with durations";

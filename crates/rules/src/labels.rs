@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex_lite::Regex;
 
+use crate::pattern::{PatternError, anchored};
 use crate::sample::NAME;
 
 /// A set of labels, sorted by name, none of them empty. Cloning costs a reference count.
@@ -137,19 +138,9 @@ impl MatchOp {
     }
 }
 
-/// A regular expression's largest size, compiled: a rule file must not fill the memory.
-pub const REGEX_BYTES: usize = 1 << 20;
-
-/// Compiles a regular expression that has to match the whole text, as everywhere in Prometheus. `.` matches newlines too.
-pub fn anchored(pattern: &str) -> Result<Regex, regex_lite::Error> {
-    // First alone, so that `a)(b` is refused.
-    regex_lite::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build()?;
-    regex_lite::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_BYTES).build()
-}
-
 impl Matcher {
     /// A condition; an error if the regular expression is none.
-    pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, regex_lite::Error> {
+    pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, PatternError> {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => Some(anchored(value)?),

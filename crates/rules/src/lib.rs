@@ -14,6 +14,7 @@ pub mod functions;
 pub mod labels;
 pub mod needs;
 pub mod parse;
+pub mod pattern;
 pub mod sample;
 pub mod template;
 pub mod testing;

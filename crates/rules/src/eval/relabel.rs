@@ -5,7 +5,8 @@ use regex_lite::{Captures, Regex};
 use super::{Element, EvalError, Evaluator, argument, unique};
 use crate::Labels;
 use crate::ast::{Call, Expr, Kind, Millis};
-use crate::labels::{MatchOp, anchored};
+use crate::labels::MatchOp;
+use crate::pattern::anchored;
 use crate::sample::NAME;
 
 /// A value's largest length: nested replacements can double it again and again.

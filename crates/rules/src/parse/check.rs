@@ -3,6 +3,7 @@
 use super::{ParseError, shown};
 use crate::ast::{Aggregate, AggregateOp, Binary, Call, Cardinality, Expr, Grouped, Kind};
 use crate::functions::{self, Last, Type};
+use crate::pattern::anchored;
 
 /// What an expression evaluates to. A call of what is no function gives a vector.
 pub(super) fn type_of(expr: &Expr) -> Type {
@@ -117,6 +118,13 @@ fn of_call(expr: &Expr, call: &Call) -> Result<Type, ParseError> {
         if let Some(wanted) = function.args.get(at).or(function.args.last()) {
             expect(arg, *wanted, &format!("call to function {name:?}"))?;
         }
+    }
+    if name == "label_replace"
+        && let Some(Expr { kind: Kind::Text(pattern), span }) = call.args.last()
+        && let Some(error) = anchored(pattern).err().filter(|error| error.unsupported)
+    {
+        // What is no pattern in Prometheus either fails when it is evaluated, as there.
+        return Err(ParseError::pattern(span.clone(), pattern, &error));
     }
     Ok(function.returns)
 }

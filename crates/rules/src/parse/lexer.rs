@@ -245,8 +245,11 @@ pub(super) fn unquoted(quoted: &str, place: &Span) -> Result<String, ParseError>
         bytes.extend_from_slice(before.as_bytes());
         let used = unescape(escape, quoted.chars().next(), &mut bytes);
         let Some(used) = used else {
-            let message = format!("unknown escape sequence in a string, at {:?}", shown(escape));
-            return Err(ParseError::syntax(place.clone(), message));
+            let start = place.start + 1 + inner.len() - escape.len();
+            let escape: String = escape.chars().take(2).collect();
+            let remedy = "write \\\\ for a backslash, or put the string between ` and `";
+            let message = format!("unknown escape sequence {escape} in a string: {remedy}");
+            return Err(ParseError::syntax(start..start + escape.len(), message));
         };
         rest = escape.get(used..).unwrap_or_default();
     }

@@ -16,6 +16,8 @@ mod tests;
 pub(crate) use parser::{AGGREGATIONS, NO_NAMES, OPERATORS};
 
 use crate::ast::{Expr, Span};
+use crate::functions::UNICODE_REGEX;
+use crate::pattern::PatternError;
 
 /// How long an expression may be, in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -23,8 +25,8 @@ pub const MAX_BYTES: usize = 64 << 10;
 /// How deep a tree may be. Parentheses and calls make levels, and so does each operator of a chain.
 pub const MAX_DEPTH: usize = 128;
 
-/// How many regular expressions one expression may hold: each may take [`REGEX_BYTES`](crate::labels::REGEX_BYTES).
-pub const MAX_REGEXES: usize = 256;
+/// How many regular expressions one expression may hold: each may take [`REGEX_BYTES`](crate::pattern::REGEX_BYTES).
+pub const MAX_REGEXES: usize = 128;
 
 /// What is wrong with an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +74,14 @@ impl ParseError {
 
     fn unsupported(span: Span, construct: &'static str, message: impl Into<String>) -> Self {
         Self { construct: Some(construct), ..Self::new(ParseErrorKind::Unsupported, span, message) }
+    }
+
+    fn pattern(span: Span, pattern: &str, error: &PatternError) -> Self {
+        let message = format!("the regular expression {:?} can't be used: {error}", shown(pattern));
+        match error.unsupported {
+            true => Self::unsupported(span, UNICODE_REGEX, message),
+            false => Self::syntax(span, message),
+        }
     }
 
     /// The place in the text that was parsed: line and column in characters, both from 1.

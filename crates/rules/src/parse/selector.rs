@@ -75,9 +75,7 @@ impl Parser<'_> {
                 return Err(ParseError::too_large(span, message));
             }
         }
-        let invalid =
-            |error| ParseError::syntax(span, format!("the regular expression {value:?} can't be used: {error}"));
-        Matcher::new(name, op, value).map_err(invalid)
+        Matcher::new(name, op, value).map_err(|error| ParseError::pattern(span, value, &error))
     }
 
     /// What follows an operand: ranges and offsets.

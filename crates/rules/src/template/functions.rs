@@ -4,11 +4,12 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::Regex;
 
 use super::value::Val;
 use super::{Data, MAX_OUTPUT, Query, format};
 use crate::Labels;
+use crate::pattern::searched;
 
 /// A function, and how many arguments it takes.
 #[derive(Debug)]
@@ -332,8 +333,7 @@ fn title(text: &str) -> String {
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(pattern).size_limit(1 << 20).build();
-    built.map_err(|error| format!("error parsing regexp {pattern:?}: {error}"))
+    searched(pattern).map_err(|error| format!("error parsing regexp {pattern:?}: {error}"))
 }
 
 fn replace_all(pattern: &str, with: &str, value: &str) -> Result<Val, String> {
