@@ -48,15 +48,13 @@ impl Evaluator<'_> {
             return Err(EvalError::Argument(format!("Scalar value {k:?} overflows int64")));
         }
         let vector = self.vector(&aggregate.expr, at)?;
+        let sign = if aggregate.op == AggregateOp::Topk { 1.0 } else { -1.0 };
         let mut result = Vec::new();
-        for mut group in grouped(&aggregate.grouping, vector) {
-            if aggregate.op == AggregateOp::Topk {
-                group.members.sort_by(|a, b| nan_last(-a.value, -b.value));
-            } else {
-                group.members.sort_by(|a, b| nan_last(a.value, b.value));
-            }
-            group.members.truncate(k as usize);
-            result.append(&mut group.members);
+        for group in grouped(&aggregate.grouping, vector) {
+            let mut best = Best { heap: Vec::new(), k: k as usize, sign };
+            group.members.into_iter().for_each(|element| best.offer(element));
+            best.heap.sort_by(|a, b| nan_last(-sign * a.value, -sign * b.value));
+            result.append(&mut best.heap);
         }
         Ok(result)
     }
@@ -79,6 +77,56 @@ impl Evaluator<'_> {
         }
         let one = |group: Group| Element { labels: group.labels, value: group.members.len() as f64, drop_name: false };
         Ok(grouped(&grouping, vector).into_iter().map(one).collect())
+    }
+}
+
+/// The k best elements, the least of them first: a binary heap just like Go's, so that of equal ones the same stay.
+struct Best {
+    heap: Vec<Element>,
+    k: usize,
+    /// 1 if large ones are good, -1 if small ones are.
+    sign: f64,
+}
+
+impl Best {
+    fn offer(&mut self, element: Element) {
+        if self.heap.len() < self.k {
+            self.heap.push(element);
+            self.rise(self.heap.len() - 1);
+        } else if let Some(least) = self.heap.first_mut()
+            && (self.sign * least.value < self.sign * element.value
+                || (least.value.is_nan() && !element.value.is_nan()))
+        {
+            *least = element;
+            self.sink();
+        }
+    }
+
+    fn less(&self, a: usize, b: usize) -> bool {
+        match (self.heap.get(a), self.heap.get(b)) {
+            (Some(a), Some(b)) => a.value.is_nan() || self.sign * a.value < self.sign * b.value,
+            _ => false,
+        }
+    }
+
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 && self.less(at, (at - 1) / 2) {
+            self.heap.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    }
+
+    fn sink(&mut self) {
+        let mut at = 0;
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            let child = if self.less(right, left) { right } else { left };
+            if !self.less(child, at) {
+                return;
+            }
+            self.heap.swap(child, at);
+            at = child;
+        }
     }
 }
 

@@ -141,3 +141,19 @@ fn names_fall_away_where_values_change_or_at_the_end() {
     let was = "label_replace(abs({__name__=~\"a|b\"}), \"was\", \"$1\", \"__name__\", \"(.*)\")";
     assert_eq!(at(was), "{was=\"a\"} 1\n{was=\"b\"} 2");
 }
+
+#[test]
+fn the_best_come_in_order_and_of_equal_ones_those_that_prometheus_keeps() {
+    let storage = storage("a{h=\"1\"} 1\na{h=\"2\"} 1\na{h=\"3\"} 2\na{h=\"4\"} NaN\na{h=\"5\"} 3");
+    let hosts = |expr| {
+        let text = text(&storage, 0, expr, &options());
+        text.lines().filter_map(|line| line.split('"').nth(1)).collect::<String>()
+    };
+    assert_eq!(hosts("topk(1, a)"), "5");
+    assert_eq!(hosts("topk(9, a)"), "53124");
+    assert_eq!(hosts("bottomk(2, a)"), "12");
+    // The first one is the least of the heap, and gives way.
+    assert_eq!(hosts("topk(2, a{h=~\"1|2|3\"})"), "32");
+    assert_eq!(hosts("topk(0.9, a)") + &hosts("topk(-1, a)"), "");
+    assert_eq!(text(&storage, 0, "topk(NaN, a)", &options()), "Parameter value is NaN");
+}
