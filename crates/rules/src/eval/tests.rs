@@ -64,6 +64,11 @@ fn a_counter_may_begin_again() {
     assert_eq!(at("resets(c[5m])"), "{} 1");
     assert_eq!(at("rate(c[1m])"), "");
     assert_eq!(at("last_over_time(c[1m])"), "c 90");
+    // An end of the range that is more than 1.1 intervals away is not reached, only half an interval of it.
+    let storage = self::storage("c _ _ 1000 1060 1120");
+    let at = |expr| text(&storage, 4, expr, &options());
+    assert_eq!(at("increase(c[185s])"), "{} 185");
+    assert_eq!(at("increase(c[187s])"), "{} 150");
 }
 
 #[test]
@@ -73,6 +78,9 @@ fn steps_of_a_subquery_are_multiples_of_its_step() {
     // From after 0 to 4 minutes: 90 and 180 s.
     assert_eq!(at("sum_over_time(g[4m:90s] offset 1m)"), "{} 4");
     assert_eq!(at("count_over_time(vector(1)[4m:])"), "{} 4");
+    let steps = [(90, 1.0), (180, 3.0)].map(|(second, value)| Sample { time: second * 1000, value }).to_vec();
+    let steps = Series { labels: Labels::new([(NAME, "g")]), samples: steps };
+    assert_eq!(value(&storage, 5, "g[4m:90s] offset 1m", &options()).unwrap(), Value::Matrix(vec![steps]));
     assert_eq!(at("max_over_time(sum_over_time(g[4m:1m] offset 1m)[4m:1m] offset 1m)"), "{} 6");
     // Before 1970 too.
     assert_eq!(text(&storage, 0, "count_over_time(vector(1)[150s:1m] offset 30s)", &options()), "{} 2");
