@@ -15,7 +15,7 @@ SECONDS ?= 60
 SLEEPERS ?= 500
 # For `conformance`: a folder of Prometheus' evaluation scripts (promql/promqltest/testdata of its repository).
 DIR ?=
-# For `drill`: what decides the faults, and further switches as in ARGS="--every-ms 1000 --keep".
+# For `drill` and `differential`: what decides everything random, and further switches as in ARGS="--every-ms 1000 --keep".
 SEED ?= 1
 
 # The ClickHouse engine for tests lives in a Python environment of its own.
@@ -25,7 +25,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test conformance sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,10 @@ sim-long: ## Simulate the delivery protocol for 10^8 steps (STEPS=...), a few mi
 conformance: ## Run Prometheus' evaluation scripts in DIR=... over our PromQL; conformance.txt names what differs.
 	@test -n "$(DIR)" || { echo "say where the scripts lie: make conformance DIR=prometheus/promql/promqltest/testdata" >&2; exit 2; }
 	$(CARGO) run --package utilizer-rules --example conformance -- $(DIR) $(ARGS)
+
+# ARGS="--count 100000" for more than 10,000, "--only N" for one of them again.
+differential: ## Evaluate random expressions by SEED here and by a real Prometheus, and compare.
+	$(CARGO) run --package utilizer-rules --example differential -- --seed $(SEED) $(ARGS)
 
 bench: ## Measure the agent beside its peers, and one pass over this host; BENCHMARKS.md has the figures.
 	$(CARGO) build --release --package utilizer-agent --bins --examples

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::http;
 use crate::supervised::{Supervised, free_port, temporary_folder, wait_for};
@@ -19,19 +20,31 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts it; it scrapes once a second. `scrape` is the list below `scrape_configs`, in YAML.
     pub fn start(scrape: &str) -> Self {
-        let program = ["/usr/bin/prometheus", "/usr/local/bin/prometheus"]
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .unwrap_or_else(|| panic!("Prometheus is not installed; install it with: {INSTALL}"));
+        Self::within(temporary_folder(), &format!("scrape_configs:\n{scrape}\n"))
+    }
+
+    /// Starts it over samples in the OpenMetrics text format, of any time; it scrapes nothing.
+    pub fn over(samples: &str) -> Self {
         let dir = temporary_folder();
+        let file = dir.join("samples.om");
+        fs::write(&file, samples).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
+        let mut promtool = Command::new(installed("promtool"));
+        let output = promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(dir.join("data")).output();
+        let output = output.unwrap_or_else(|e| panic!("promtool does not start: {e}"));
+        assert!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&output.stderr));
+        Self::within(dir, "")
+    }
+
+    fn within(dir: PathBuf, scrape: &str) -> Self {
         let port = free_port();
         let file = dir.join("prometheus.yml");
-        let text = format!("global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n{scrape}\n");
+        let text = format!("global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n{scrape}");
         fs::write(&file, text).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
         let arguments = [
-            program.to_owned(),
+            installed("prometheus"),
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", dir.join("data").display()),
+            "--storage.tsdb.retention.time=100y".to_owned(),
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -51,10 +64,16 @@ impl Prometheus {
         http::ask(SocketAddr::from(([127, 0, 0, 1], self.port)), "GET", path, b"")
     }
 
+    /// The answer of its interface to an expression, at a time in seconds or now.
+    pub fn evaluate(&self, expression: &str, time: Option<&str>) -> http::Answer {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let time = time.map(|time| format!("&time={time}")).unwrap_or_default();
+        self.get(&format!("/api/v1/query?query={encoded}{time}"))
+    }
+
     /// The value of an expression that gives one series; `None` where it gives none.
     pub fn query(&self, expression: &str) -> Option<f64> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let answer = self.get(&format!("/api/v1/query?query={encoded}"));
+        let answer = self.evaluate(expression, None);
         assert_eq!(answer.status, 200, "{expression}: {}", answer.body);
         // {"metric":{…},"value":[1700000000.1,"1"]}
         let (_, value) = answer.body.split_once("\"value\":[")?;
@@ -65,4 +84,10 @@ impl Prometheus {
     pub fn becomes(&self, expression: &str, wanted: impl Fn(f64) -> bool) -> f64 {
         wait_for(&format!("Prometheus: {expression}"), || self.query(expression).filter(|value| wanted(*value)))
     }
+}
+
+fn installed(program: &str) -> String {
+    let mut paths = ["/usr/bin", "/usr/local/bin"].into_iter().map(|folder| format!("{folder}/{program}"));
+    let found = paths.find(|path| Path::new(path).exists());
+    found.unwrap_or_else(|| panic!("Prometheus is not installed; install it with: {INSTALL}"))
 }
