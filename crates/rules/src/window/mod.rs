@@ -2,12 +2,12 @@
 //! selector that looks back furthest.
 //!
 //! [`Source`]s give their samples in rounds. What a source had in its round before and does not have now has ended, and
-//! gets a stale marker. Series are found again by the order in which they came before, so that a round like the one before
-//! costs no allocation.
+//! gets a stale marker. Series are found again by the order in which they came before, so that a round like the one
+//! before costs no allocation.
 //!
-//! Time comes with the rounds. If it goes back by less than [`PATIENCE`], rounds are refused until it has caught up; if it
-//! goes back by more, the window starts empty: samples of a time that has not come yet are worse than none. If it jumps
-//! ahead, there is a gap.
+//! Time comes with the rounds. If it goes back by no more than [`PATIENCE`], rounds are refused until it has caught up;
+//! if it goes back by more, the window starts empty: samples of a time that has not come yet are worse than none. If it
+//! jumps ahead, there is a gap.
 //!
 //! Memory is bounded by [`Limits`]: on the number of series, on the bytes of their samples, and on how far back may be
 //! looked. What is left out is counted, and [`Ended::left_out`] names the selector to blame.
@@ -179,8 +179,8 @@ impl Window {
         Ok(())
     }
 
-    /// Adds a source, whose series all get these labels (`job`, `instance`). A sample that has one of them itself keeps it
-    /// under `exported_` and the name, as in Prometheus.
+    /// Adds a source, whose series all get these labels (`job`, `instance`). A sample that has one of them itself keeps
+    /// it under `exported_` and the name, as in Prometheus.
     pub fn source<N: AsRef<str>, V: AsRef<str>>(&mut self, labels: impl IntoIterator<Item = (N, V)>) -> Source {
         let source = Source(self.next_source);
         self.next_source += 1;
@@ -194,8 +194,8 @@ impl Window {
         self.sources.remove(&source);
     }
 
-    /// Says that a source could not be read: its series have ended. Who would rather go on with what was there last does
-    /// not say so.
+    /// Says that a source could not be read: its series have ended. Who would rather go on with what was there last
+    /// does not say so.
     pub fn fail(&mut self, source: Source, time: Millis) {
         if let Some(origin) = self.sources.get_mut(&source) {
             origin.fail(&mut self.kept, time);
@@ -224,6 +224,7 @@ impl Window {
         for wanted in &mut kept.needs.all {
             (wanted.series, wanted.since) = (Vec::new(), None);
         }
+        kept.needs.fresh = true;
         (kept.newest, kept.swept, kept.forgotten) = (None, Millis::MIN, None);
         self.sources.values_mut().for_each(Origin::restart);
     }
@@ -279,7 +280,7 @@ impl Storage for Window {
     fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
         let mut all = Vec::new();
         self.select(selector, |held| {
-            let samples: Vec<Sample> = held.samples.within(after, until).collect();
+            let samples = held.samples.list(after, until);
             if !samples.is_empty() {
                 all.push(Series { labels: held.labels.clone(), samples });
             }

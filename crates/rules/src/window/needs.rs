@@ -50,6 +50,8 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     pub(super) all: Vec<Wanted>,
+    /// Some may not know yet since when samples are there.
+    pub(super) fresh: bool,
     /// Those that name a metric, by its name.
     named: HashMap<String, Vec<u32>>,
     /// The others.
@@ -65,7 +67,7 @@ pub(super) fn name_of(selector: &Selector) -> Option<&str> {
 impl Needs {
     /// Puts needs in order.
     pub(super) fn new(needs: impl IntoIterator<Item = Need>, max_age: Millis) -> Result<Self, TooLong> {
-        let mut new = Self::default();
+        let mut new = Self { fresh: true, ..Self::default() };
         for Need { selector, back } in needs {
             if back > max_age {
                 let (back, max_age) = (back / 1000, max_age / 1000);
@@ -148,7 +150,7 @@ impl Needs {
         }
     }
 
-    /// Takes over what the needs before knew about the same selectors, of a window whose newest samples are of `newest`.
+    /// Takes over what the needs before knew about the same selectors. `newest` is the time of the newest round.
     pub(super) fn take_over(&mut self, before: &Self, newest: Option<Millis>) {
         for wanted in &mut self.all {
             let Some(known) = before.of_selector(&wanted.selector) else { continue };

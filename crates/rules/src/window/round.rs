@@ -15,8 +15,8 @@ const LONGEST_LABELS: usize = 16 << 10;
 /// Rules select more series than the window may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "the rules select more than {limit} series, {left_out} are left out; {selector} matches most, {matched}: narrow it, \
-     or raise the limit on series"
+    "the rules select more than {limit} series, {left_out} are left out; {selector} matches most, {matched}: narrow \
+     it, or raise the limit on series"
 )]
 pub struct TooMany {
     /// How many there may be.
@@ -153,8 +153,8 @@ impl<'w> Round<'w> {
         });
         let Some(at) = found else {
             self.family = None;
-            let wanted = self.kept.needs.of_name(name).next().is_some();
-            self.left_out += usize::from(wanted);
+            let wanted = self.kept.needs.of_name(name).next();
+            wanted.into_iter().for_each(|need| self.leave_out(need));
             return false;
         };
         families.see(at);
@@ -274,10 +274,12 @@ impl<'w> Round<'w> {
         // What was given before a need was there may be missing.
         let since = kept.newest.map_or(time, |newest| time.max(newest.saturating_add(1)));
         kept.newest = kept.newest.max(Some(time));
-        for wanted in &mut kept.needs.all {
-            wanted.since = Some(wanted.since.unwrap_or(since).max(kept.forgotten.unwrap_or(Millis::MIN)));
+        let forgotten = kept.forgotten.take();
+        if std::mem::take(&mut kept.needs.fresh) || forgotten.is_some() {
+            for wanted in &mut kept.needs.all {
+                wanted.since = Some(wanted.since.unwrap_or(since).max(forgotten.unwrap_or(Millis::MIN)));
+            }
         }
-        kept.forgotten = None;
         if left_out > 0 {
             kept.counts.left_out += left_out as u64;
             ended.left_out = Some(kept.too_many(left_out));

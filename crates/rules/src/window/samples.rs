@@ -1,7 +1,7 @@
 //! The samples of one series, written as differences: one to three bytes each instead of sixteen.
 //!
-//! What a host measures are mostly whole numbers or decimal fractions (seconds in hundredths, loads in hundredths), taken
-//! at a steady pace. So a sample is written as a byte that says how its value is told and how much the distance to the
+//! What a host measures are mostly whole numbers or decimal fractions (seconds and loads in hundredths), taken at a
+//! steady pace. So a sample is written as a byte that says how its value is told and how much the distance to the
 //! sample before it changed, followed by what that byte leaves open:
 //!
 //! - bits 0 to 4, the change of the distance in time: −15 to 15 ms, written as 0 to 30; 31: it follows as a number.
@@ -45,7 +45,7 @@ const ENDED: u8 = 4;
 const LONGEST: usize = 1 + 10 + 1 + 10;
 
 /// After this many samples reading can begin, so that a short range at the end of a long series is cheap.
-const MARK_EVERY: u32 = 120;
+const MARK_EVERY: u32 = 240;
 
 /// A series that grows takes at least this much more.
 const GROWTH: usize = 32;
@@ -255,8 +255,8 @@ impl Samples {
         Self { oldest: state, newest: state, bytes: Vec::new(), start: 0, count: 1, unmarked: 0, marks: Vec::new() }
     }
 
-    /// Adds a sample, which has to be newer than the newest. If the budget is used up, the oldest samples make room: how
-    /// many did is returned.
+    /// Adds a sample, which has to be newer than the newest. If the budget is used up, the oldest samples make room:
+    /// how many did is returned.
     pub fn push(&mut self, sample: Sample, budget: &mut Budget) -> u32 {
         let forgotten = self.make_room(budget);
         self.newest.write(sample, &mut self.bytes);
@@ -331,8 +331,8 @@ impl Samples {
     pub fn shrink(&mut self, budget: &mut Budget) {
         let before = self.size();
         self.close_gap();
-        let wanted = self.bytes.len() + self.bytes.len() / 4 + LONGEST;
-        if self.bytes.capacity() > wanted + wanted / 2 {
+        let wanted = (self.bytes.len() + self.bytes.len() / 4 + LONGEST).max(SMALL);
+        if self.bytes.capacity() > 2 * wanted {
             self.bytes.shrink_to(wanted);
             self.marks.shrink_to_fit();
         }
@@ -354,9 +354,26 @@ impl Samples {
         self.count
     }
 
+    /// Bytes that the samples take after the first one.
+    pub fn written(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// Bytes on the heap.
     pub fn size(&self) -> usize {
         self.bytes.capacity() + self.marks.capacity() * size_of::<(State, usize)>()
+    }
+
+    /// Those in (after, until], in the order of time, as a list.
+    pub fn list(&self, after: Millis, until: Millis) -> Vec<Sample> {
+        const SOME: usize = 32;
+        if self.newest.time <= after {
+            return Vec::new();
+        }
+        let all = self.oldest.time > after;
+        let mut list = Vec::with_capacity(if all { self.count as usize } else { SOME });
+        list.extend(self.within(after, until));
+        list
     }
 
     /// Those in (after, until], in the order of time.

@@ -12,8 +12,8 @@ use crate::sample::{NAME, Sample, is_stale};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id {
     at: u32,
-    /// Where a series was removed, another may stand.
-    generation: u32,
+    /// Where a series was removed, another may stand: no two have the same number.
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Default)]
 struct Slot {
-    generation: u32,
+    number: u64,
     held: Option<Held>,
 }
 
@@ -40,6 +40,8 @@ pub(super) struct Store {
     /// Names and values of labels, which series share.
     texts: HashSet<Arc<str>>,
     pub(super) budget: Budget,
+    /// The number of the series added last.
+    number: u64,
 }
 
 impl Store {
@@ -50,6 +52,7 @@ impl Store {
             named: BTreeMap::new(),
             texts: HashSet::new(),
             budget: Budget { used: 0, limit: bytes },
+            number: 0,
         }
     }
 
@@ -59,18 +62,16 @@ impl Store {
     }
 
     pub(super) fn get(&self, id: Id) -> Option<&Held> {
-        self.slots.get(id.at as usize).filter(|slot| slot.generation == id.generation)?.held.as_ref()
+        self.slots.get(id.at as usize).filter(|slot| slot.number == id.number)?.held.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Held> {
-        self.slots.get_mut(id.at as usize).filter(|slot| slot.generation == id.generation)?.held.as_mut()
+        self.slots.get_mut(id.at as usize).filter(|slot| slot.number == id.number)?.held.as_mut()
     }
 
     /// Everything held.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Id, &Held)> {
-        (0..)
-            .zip(&self.slots)
-            .filter_map(|(at, slot)| Some((Id { at, generation: slot.generation }, slot.held.as_ref()?)))
+        (0..).zip(&self.slots).filter_map(|(at, slot)| Some((Id { at, number: slot.number }, slot.held.as_ref()?)))
     }
 
     /// The series of a metric, sorted by labels.
@@ -112,8 +113,8 @@ impl Store {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        let generation = self.slots.get(at as usize).map_or(0, |slot| slot.generation);
-        let id = Id { at, generation };
+        self.number += 1;
+        let id = Id { at, number: self.number };
         let name = labels.get(NAME);
         let place = self.position(self.of_name(name), &labels).unwrap_or_else(|place| place);
         match self.named.get_mut(name) {
@@ -121,7 +122,7 @@ impl Store {
             None => _ = self.named.insert(name.into(), vec![id]),
         }
         if let Some(slot) = self.slots.get_mut(at as usize) {
-            slot.held = Some(Held { labels, samples: Samples::new(first), keep });
+            *slot = Slot { number: id.number, held: Some(Held { labels, samples: Samples::new(first), keep }) };
         }
         id
     }
@@ -129,18 +130,26 @@ impl Store {
     /// Removes series, and the lists' entries for them.
     pub(super) fn remove(&mut self, ids: &[Id]) {
         for id in ids {
-            let slot = self.slots.get_mut(id.at as usize).filter(|slot| slot.generation == id.generation);
+            let slot = self.slots.get_mut(id.at as usize).filter(|slot| slot.number == id.number);
             let Some(slot) = slot else { continue };
             let Some(held) = slot.held.take() else { continue };
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.number = 0;
             self.free.push(id.at);
             self.budget.used = self.budget.used.saturating_sub(held.samples.size());
         }
         if ids.is_empty() {
             return;
         }
+        // What stands first is used again first, so that the end becomes free.
+        while self.slots.pop_if(|slot| slot.held.is_none()).is_some() {}
+        self.free.retain(|at| (*at as usize) < self.slots.len());
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        if self.slots.len() * 4 < self.slots.capacity() {
+            self.slots.shrink_to_fit();
+            self.free.shrink_to_fit();
+        }
         let slots = &self.slots;
-        let is_there = |id: &Id| slots.get(id.at as usize).is_some_and(|slot| slot.generation == id.generation);
+        let is_there = |id: &Id| slots.get(id.at as usize).is_some_and(|slot| slot.number == id.number);
         self.named.retain(|_, ids| {
             ids.retain(is_there);
             if ids.len() * 4 < ids.capacity() {
@@ -156,7 +165,7 @@ impl Store {
 
     /// Adds a sample to a series. `None` if it is not newer than what is there; else how many made room for it.
     pub(super) fn push(&mut self, id: Id, sample: Sample) -> Option<u32> {
-        let slot = self.slots.get_mut(id.at as usize).filter(|slot| slot.generation == id.generation)?;
+        let slot = self.slots.get_mut(id.at as usize).filter(|slot| slot.number == id.number)?;
         let held = slot.held.as_mut()?;
         if sample.time <= held.samples.newest().time {
             return None;
@@ -182,7 +191,7 @@ impl Store {
             held.samples.forget(until);
             held.samples.shrink(&mut self.budget);
             if held.samples.newest().time <= until {
-                empty.push(Id { at, generation: slot.generation });
+                empty.push(Id { at, number: slot.number });
             }
         }
         empty

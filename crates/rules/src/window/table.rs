@@ -187,13 +187,19 @@ impl<T> Table<T> {
             }
         }
         if self.index.len() * 4 < self.entries.len() {
-            self.index.shrink_to_fit();
-            // The slots cannot move: others point at them.
-            while self.entries.pop_if(|slot| slot.is_none()).is_some() {}
-            self.entries.shrink_to_fit();
-            self.free.retain(|at| (*at as usize) < self.entries.len());
-            self.free.shrink_to_fit();
+            self.close_ranks();
         }
+    }
+
+    /// Gives back memory. What comes after what is found out anew.
+    fn close_ranks(&mut self) {
+        let left = std::mem::take(&mut self.entries).into_iter().flatten();
+        self.entries = left.map(|entry| Some(Entry { next: NONE, ..entry })).collect();
+        self.entries.shrink_to_fit();
+        let keys = self.entries.iter().flatten().map(|entry| entry.key.clone());
+        self.index = keys.zip(0..).collect();
+        self.free = Vec::new();
+        (self.first, self.cursor) = (NONE, NONE);
     }
 
     /// Bytes on the heap, about.

@@ -379,7 +379,7 @@ impl Model {
 
 #[test]
 fn the_window_answers_like_a_storage_that_forgets_nothing() {
-    for seed in 0..20 {
+    for seed in 0..10 {
         let mut random = Random(seed);
         let mut model = Model::new(&mut random);
         let mut now = START;
@@ -400,4 +400,77 @@ fn the_window_answers_like_a_storage_that_forgets_nothing() {
             model.compare(&mut random, seed);
         }
     }
+}
+
+/// Bytes that a series may need beside its samples in the tests below: short labels.
+const PER_SERIES: usize = 2000;
+
+#[test]
+fn memory_stays_bounded_whatever_comes() {
+    let limits = Limits { series: 50, bytes: 20_000, max_age: 24 * 3600 * SECOND };
+    for seed in 0..2 {
+        let mut random = Random(seed);
+        let mut window = Window::new(of(&["max_over_time({job=\"x\"}[1d])", "a", "rate(b[1h])"]), limits).unwrap();
+        let sources = ["x", "y"].map(|job| window.source([("job", job)]));
+        let (mut now, mut most, mut left_out) = (START, Usage::default(), 0);
+        for n in 0..1000 {
+            now += *random.pick(&[1, SECOND, 10 * SECOND, 10 * SECOND, MINUTE]);
+            let source = *random.pick(&sources);
+            if random.one_in(50) {
+                window.fail(source, now);
+                continue;
+            }
+            let mut round = window.round(source, now).unwrap();
+            // Names and labels that never come again, and some that always do; values that no encoding makes small.
+            for family in 0..random.below(60) {
+                let name =
+                    if random.one_in(3) { format!("new_{n}_{family}") } else { ["a", "b", "c"][n % 3].to_owned() };
+                if !round.family(&name) {
+                    continue;
+                }
+                for series in 0..random.below(6) {
+                    let label = if random.one_in(4) { format!("{n}-{family}-{series}") } else { series.to_string() };
+                    let value = f64::from_bits(random.below(u64::MAX));
+                    round.sample([("series", label.as_str()), ("of", "all")].into_iter(), value);
+                }
+            }
+            left_out += round.end().left_out.map_or(0, |error| error.left_out);
+            if n % 10 == 0 {
+                let usage = window.usage();
+                most.series = most.series.max(usage.series);
+                most.sample_bytes = most.sample_bytes.max(usage.sample_bytes);
+                most.other_bytes = most.other_bytes.max(usage.other_bytes);
+            }
+        }
+        assert_eq!(most.series, limits.series, "seed {seed}");
+        assert!(left_out > 0 && window.counts().forgotten_early > 0, "seed {seed}: {:?}", window.counts());
+        // A series may begin although the budget is used up.
+        assert!(most.sample_bytes <= limits.bytes + limits.series * 128, "seed {seed}: {most:?}");
+        // What a source had in its last round is remembered as well: at most 1024 that are not kept, and as many names.
+        let remembered = sources.len() * 2 * 1024 * 256;
+        assert!(most.other_bytes <= limits.series * PER_SERIES + remembered, "seed {seed}: {most:?}");
+    }
+}
+
+#[test]
+fn what_a_flood_took_is_given_back() {
+    let mut window = Window::new(of(&["a", "b"]), Limits { series: 20_000, ..LIMITS }).unwrap();
+    let source = window.source([("job", "x")]);
+    let small: &[Given<'_>] = &[("a", &[("n", "1")], 1.0), ("b", &[], 2.0)];
+    give(&mut window, source, START, small);
+    let before = window.usage();
+    let mut round = window.round(source, START + SECOND).unwrap();
+    assert!(round.family("a"));
+    for n in 0..20_000 {
+        round.sample([("n", n.to_string().as_str())].into_iter(), 1.0);
+    }
+    assert_eq!(round.end().taken, 20_000 - 1);
+    assert_eq!(window.usage().series, 20_000);
+    for n in 1..20 {
+        give(&mut window, source, START + n * MINUTE, small);
+    }
+    let after = window.usage();
+    assert_eq!(after.series, before.series);
+    assert!(after.other_bytes < before.other_bytes + 10_000, "{before:?} {after:?}");
+    assert!(after.sample_bytes < 500, "{after:?}");
 }
