@@ -11,6 +11,7 @@ mod display;
 pub mod eval;
 pub mod file;
 pub mod functions;
+pub mod group;
 pub mod labels;
 pub mod needs;
 pub mod parse;

@@ -4,10 +4,10 @@ use thiserror::Error;
 
 use super::store::Id;
 use super::table::Table;
-use super::{Kept, SWEEP_EVERY};
+use super::{Kept, SWEEP_EVERY, Window};
 use crate::Labels;
 use crate::ast::Millis;
-use crate::sample::{NAME, Sample};
+use crate::sample::{NAME, Sample, is_stale};
 
 /// Bytes that the names and values of a sample's labels may have together.
 const LONGEST_LABELS: usize = 16 << 10;
@@ -285,6 +285,37 @@ impl<'w> Round<'w> {
             ended.left_out = Some(kept.too_many(left_out));
         }
         ended
+    }
+}
+
+impl Window {
+    /// Adds a sample outside of rounds: of a series that a rule makes, which itself says with a stale marker that it ended.
+    /// `false` if it is not kept: no selector matches it, there is no room, or it is not newer than the one before.
+    pub fn add(&mut self, labels: &Labels, sample: Sample) -> bool {
+        let kept = &mut self.kept;
+        if let Some(id) = kept.store.find(labels) {
+            let pushed = kept.store.push(id, sample);
+            match pushed {
+                None => kept.counts.not_newer += 1,
+                Some(0) => {}
+                Some(forgotten) => kept.forgot_early(id, forgotten),
+            }
+            return pushed.is_some();
+        }
+        let among: Vec<u32> = kept.needs.of_name(labels.get(NAME)).collect();
+        let matching = kept.needs.matching(&among, |name| labels.get(name));
+        if matching.is_empty() || is_stale(sample.value) {
+            return false;
+        }
+        if kept.store.len() >= kept.limits.series {
+            kept.counts.left_out += 1;
+            return false;
+        }
+        let labels = kept.store.labels(labels.iter());
+        let id = kept.store.insert(labels, sample, kept.needs.keep(&matching));
+        kept.needs.add(&matching, id, &kept.store);
+        kept.newest = kept.newest.max(Some(sample.time));
+        true
     }
 }
 
