@@ -103,6 +103,7 @@ pub const FUNCTIONS: &[Function] = &[
     of_range("delta"),
     of_range("deriv"),
     of_vector("exp"),
+    of_range("first_over_time"),
     of_vector("floor"),
     function("histogram_fraction", &[NUMBER, NUMBER, VECTOR], Last::Once, VECTOR),
     function("histogram_quantile", &[NUMBER, VECTOR], Last::Once, VECTOR),
@@ -188,7 +189,6 @@ pub const REFUSED: &[(&str, Reason)] = &[
     // Functions.
     ("double_exponential_smoothing", Reason::Experimental),
     ("end", Reason::Experimental),
-    ("first_over_time", Reason::Experimental),
     ("histogram_avg", Reason::NativeHistogram),
     ("histogram_count", Reason::NativeHistogram),
     ("histogram_quantiles", Reason::Experimental),

@@ -1,7 +1,8 @@
 //! Regular expressions in the syntax of RE2, which Prometheus has, compiled by `regex-lite`, which is small.
 //!
 //! The two differ at the edges: a pattern is rewritten where they mean different things by the same signs, and refused
-//! where `regex-lite` lacks something. Neither tracks back.
+//! where `regex-lite` lacks something. Neither tracks back. One difference is left: with `(?i)`, RE2 takes U+017F for an
+//! `s` and U+212A for a `k`.
 
 use regex_lite::{Regex, RegexBuilder};
 

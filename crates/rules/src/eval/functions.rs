@@ -88,7 +88,7 @@ impl Evaluator<'_> {
         }
         let range = range.ok_or_else(|| EvalError::Bug(format!("{} has no range", call.function)))?;
         let answers = self.over_range(range, at, &mut |window| f(&window, param, at))?;
-        let keeps_name = call.function == "last_over_time";
+        let keeps_name = matches!(call.function, "first_over_time" | "last_over_time");
         if !keeps_name && !self.options.delayed_name_removal {
             self.check_names(range, &answers)?;
         }

@@ -33,6 +33,7 @@ pub(super) fn function(name: &str) -> Option<OverRange> {
             Some(sum.total())
         },
         "count_over_time" => |window, _, _| Some(window.samples.len() as f64),
+        "first_over_time" => |window, _, _| values(window).next(),
         "last_over_time" => |window, _, _| values(window).next_back(),
         "present_over_time" => |_, _, _| Some(1.0),
         "min_over_time" => {

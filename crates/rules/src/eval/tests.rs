@@ -64,6 +64,8 @@ fn a_counter_may_begin_again() {
     assert_eq!(at("resets(c[5m])"), "{} 1");
     assert_eq!(at("rate(c[1m])"), "");
     assert_eq!(at("last_over_time(c[1m])"), "c 90");
+    assert_eq!(at("first_over_time(c[1m])"), "c 90");
+    assert_eq!(at("first_over_time(c[3m])"), "c 120");
     // An end of the range that is more than 1.1 intervals away is not reached, only half an interval of it.
     let storage = self::storage("c _ _ 1000 1060 1120");
     let at = |expr| text(&storage, 4, expr, &options());
