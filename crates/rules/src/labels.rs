@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex_lite::Regex;
 
+use crate::order;
 use crate::pattern::{PatternError, anchored};
 use crate::sample::NAME;
 
@@ -26,7 +27,7 @@ impl Labels {
 
     pub(crate) fn of(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Self {
         pairs.reverse();
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        order::sort_by(&mut pairs, &|a, b| a.0.cmp(&b.0));
         pairs.dedup_by(|later, first| later.0 == first.0);
         pairs.retain(|(_, value)| !value.is_empty());
         Self(pairs.into())

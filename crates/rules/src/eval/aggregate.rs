@@ -1,12 +1,11 @@
 //! Operators over one vector: `sum by (mode) (…)`.
 
-use std::collections::HashMap;
-
 use super::number::{Mean, Sum, nan_last, quantile};
+use super::places::Places;
 use super::{Element, EvalError, Evaluator, inner};
-use crate::Labels;
 use crate::ast::{Aggregate, AggregateOp, Expr, Grouped, Kind, Millis};
 use crate::sample::NAME;
+use crate::{Labels, order};
 
 /// The elements that are aggregated into one.
 struct Group {
@@ -53,7 +52,7 @@ impl Evaluator<'_> {
         for group in grouped(&aggregate.grouping, vector) {
             let mut best = Best { heap: Vec::new(), k: k as usize, sign };
             group.members.into_iter().for_each(|element| best.offer(element));
-            best.heap.sort_by(|a, b| nan_last(-sign * a.value, -sign * b.value));
+            order::sort_by(&mut best.heap, &|a, b| nan_last(-sign * a.value, -sign * b.value));
             result.append(&mut best.heap);
         }
         Ok(result)
@@ -145,18 +144,18 @@ fn param(aggregate: &Aggregate) -> Result<&Expr, EvalError> {
 /// Groups in the order of their first members.
 fn grouped(grouping: &Grouped, vector: Vec<Element>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    let mut known: HashMap<Labels, usize> = HashMap::new();
+    let mut known = Places::default();
     for element in vector {
         let labels = match grouping {
             Grouped::By(by) if by.is_empty() => Labels::none(),
             Grouped::By(by) => element.labels.filtered(|name| by.iter().any(|by| by == name)),
             Grouped::Without(out) => element.labels.filtered(|name| name != NAME && !out.iter().any(|out| out == name)),
         };
-        let index = *known.entry(labels).or_insert_with_key(|labels| {
-            groups.push(Group { labels: labels.clone(), members: Vec::new() });
-            groups.len() - 1
-        });
-        if let Some(group) = groups.get_mut(index) {
+        let (place, new) = known.place(labels.clone());
+        if new {
+            groups.push(Group { labels, members: Vec::new() });
+        }
+        if let Some(group) = groups.get_mut(place) {
             group.members.push(element);
         }
     }
@@ -187,7 +186,7 @@ fn value(op: AggregateOp, q: f64, members: &[Element]) -> f64 {
         AggregateOp::Count => members.len() as f64,
         AggregateOp::Stddev => variance(first.value, &mut values).sqrt(),
         AggregateOp::Stdvar => variance(first.value, &mut values),
-        AggregateOp::Quantile => quantile(q, &mut members.iter().map(|element| element.value).collect::<Vec<_>>()),
+        AggregateOp::Quantile => quantile(q, members.iter().map(|element| element.value).collect()),
         AggregateOp::Group => 1.0,
         // These have ways of their own.
         AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => f64::NAN,

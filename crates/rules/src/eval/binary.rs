@@ -1,12 +1,12 @@
 //! Operators between two expressions.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
+use super::places::Places;
 use super::{Element, EvalError, Evaluated, Evaluator, METADATA, several_names, unique};
-use crate::Labels;
 use crate::ast::{Binary, BinaryOp, Cardinality, Grouped, Matching, Millis};
 use crate::sample::NAME;
+use crate::{Labels, order};
 
 impl Evaluator<'_> {
     pub(super) fn binary(&mut self, binary: &Binary, at: Millis) -> Result<Evaluated, EvalError> {
@@ -21,10 +21,10 @@ impl Evaluator<'_> {
                 return Ok(Evaluated::Scalar(value));
             }
             (Evaluated::Vector(vector), Evaluated::Scalar(number)) => {
-                self.with_number(binary, vector, |value| (value, number))?
+                self.with_number(binary, vector, &|value| (value, number))?
             }
             (Evaluated::Scalar(number), Evaluated::Vector(vector)) => {
-                self.with_number(binary, vector, |value| (number, value))?
+                self.with_number(binary, vector, &|value| (number, value))?
             }
             (Evaluated::Vector(left), Evaluated::Vector(right)) if binary.op.is_set() => {
                 set(binary.op, &binary.matching, left, right)
@@ -40,7 +40,7 @@ impl Evaluator<'_> {
         &self,
         binary: &Binary,
         vector: Vec<Element>,
-        sides: impl Fn(f64) -> (f64, f64),
+        sides: &dyn Fn(f64) -> (f64, f64),
     ) -> Result<Vec<Element>, EvalError> {
         let mut result = Vec::with_capacity(vector.len());
         for mut element in vector {
@@ -68,21 +68,25 @@ impl Evaluator<'_> {
         let swapped = matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
 
-        let mut ones: HashMap<Labels, One<'_>> = HashMap::with_capacity(one.len());
+        let mut ones = Places::default();
         for element in &one {
-            if let Some(other) = ones.insert(signature(matching, &element.labels), One { element, matched: false }) {
-                return Err(many_to_many(matching, swapped, &element.labels, &other.element.labels));
+            if let (other, false) = ones.place(signature(matching, &element.labels)) {
+                let other = one.get(other).unwrap_or(element);
+                return Err(many_to_many(matching, swapped, &element.labels, &other.labels));
             }
         }
         let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        let mut matched = vec![false; one.len()];
         // Elements of one metric are told apart by labels that the result keeps, if it takes over none.
         let ambiguous = !one_to_one && (!matching.include.is_empty() || several_names(&many));
-        let mut results: HashSet<(Labels, Labels)> = HashSet::new();
+        let mut known = Places::default();
+        // Which labels came out of which group.
+        let mut results: Vec<(usize, usize)> = Vec::new();
         let mut result = Vec::new();
         for element in &many {
-            let key = signature(matching, &element.labels);
-            let Some(other) = ones.get_mut(&key) else { continue };
-            let (l, r) = (element.value, other.element.value);
+            let group = ones.find(&signature(matching, &element.labels));
+            let Some((group, other)) = group.and_then(|group| Some((group, one.get(group)?))) else { continue };
+            let (l, r) = (element.value, other.value);
             let (l, r) = if swapped { (r, l) } else { (l, r) };
             let (value, keep) = match compare(binary.op, l, r) {
                 Some(holds) if binary.bool => (f64::from(u8::from(holds)), true),
@@ -90,23 +94,28 @@ impl Evaluator<'_> {
                 None => (arithmetic(binary.op, l, r)?, true),
             };
             // Also what a comparison sorts out has to be unambiguous.
-            if one_to_one && other.matched {
-                let text =
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-                return Err(EvalError::Matching(text.to_owned()));
+            if let Some(matched) = matched.get_mut(group)
+                && std::mem::replace(matched, true)
+                && one_to_one
+            {
+                let how = "many-to-one matching must be explicit (group_left/group_right)";
+                return Err(EvalError::Matching(format!("multiple matches for labels: {how}")));
             }
-            other.matched = true;
             if !keep && !ambiguous {
                 continue;
             }
-            let labels = self.result_labels(binary, &element.labels, &other.element.labels);
-            if ambiguous && !results.insert((key, labels.clone())) {
-                let text = "multiple matches for labels: grouping labels must ensure unique matches";
-                return Err(EvalError::Matching(text.to_owned()));
+            let labels = self.result_labels(binary, &element.labels, &other.labels);
+            if ambiguous {
+                results.push((known.place(labels.clone()).0, group));
             }
             if keep {
                 result.push(Element { labels, value, drop_name: binary.bool });
             }
+        }
+        order::sort_by(&mut results, &Ord::cmp);
+        if results.windows(2).any(|pair| pair.first() == pair.last()) {
+            let how = "grouping labels must ensure unique matches";
+            return Err(EvalError::Matching(format!("multiple matches for labels: {how}")));
         }
         if ambiguous && !self.options.delayed_name_removal {
             unique(&result)?;
@@ -133,13 +142,6 @@ impl Evaluator<'_> {
     }
 }
 
-/// An element of the side where each has to be the only one of its kind.
-struct One<'a> {
-    element: &'a Element,
-    /// An element of the other side has found it.
-    matched: bool,
-}
-
 /// The labels by which two elements find each other.
 fn signature(matching: &Matching, labels: &Labels) -> Labels {
     match &matching.labels {
@@ -149,19 +151,21 @@ fn signature(matching: &Matching, labels: &Labels) -> Labels {
 }
 
 fn set(op: BinaryOp, matching: &Matching, mut left: Vec<Element>, mut right: Vec<Element>) -> Vec<Element> {
-    let signatures = |vector: &[Element]| -> HashSet<Labels> {
-        vector.iter().map(|element| signature(matching, &element.labels)).collect()
+    let signatures = |vector: &[Element]| {
+        let mut known = Places::default();
+        vector.iter().for_each(|element| _ = known.place(signature(matching, &element.labels)));
+        known
     };
     if op == BinaryOp::Or {
         if !left.is_empty() && !right.is_empty() {
             let known = signatures(&left);
-            right.retain(|element| !known.contains(&signature(matching, &element.labels)));
+            right.retain(|element| known.find(&signature(matching, &element.labels)).is_none());
         }
         left.append(&mut right);
     } else if !left.is_empty() {
         let known = signatures(&right);
         let both = op == BinaryOp::And;
-        left.retain(|element| known.contains(&signature(matching, &element.labels)) == both);
+        left.retain(|element| known.find(&signature(matching, &element.labels)).is_some() == both);
     }
     left
 }

@@ -5,14 +5,14 @@ use super::range::function;
 use super::relabel::absent_labels;
 use super::time::Date;
 use super::{Element, EvalError, Evaluated, Evaluator, argument, histogram};
-use crate::Labels;
 use crate::ast::{Call, Kind, Millis};
+use crate::{Labels, order};
 
 impl Evaluator<'_> {
     pub(super) fn call(&mut self, call: &Call, at: Millis) -> Result<Evaluated, EvalError> {
         if let Some(f) = of_value(call.function) {
             let vector = self.vector(argument(call, 0)?, at)?;
-            return Ok(Evaluated::Vector(self.map(vector, f)?));
+            return Ok(Evaluated::Vector(self.map(vector, &f)?));
         }
         let vector = match call.function {
             "time" => return Ok(Evaluated::Scalar(at as f64 / 1000.0)),
@@ -44,25 +44,25 @@ impl Evaluator<'_> {
             "sort" | "sort_desc" => {
                 let mut vector = self.vector(argument(call, 0)?, at)?;
                 let sign = if call.function == "sort" { 1.0 } else { -1.0 };
-                vector.sort_by(|a, b| nan_last(sign * a.value, sign * b.value));
+                order::sort_by(&mut vector, &|a, b| nan_last(sign * a.value, sign * b.value));
                 vector
             }
             "round" => {
                 let vector = self.vector(argument(call, 0)?, at)?;
                 let nearest = if call.args.len() > 1 { self.scalar(argument(call, 1)?, at)? } else { 1.0 };
                 let inverse = 1.0 / nearest;
-                self.map(vector, |value| (value * inverse + 0.5).floor() / inverse)?
+                self.map(vector, &|value| (value * inverse + 0.5).floor() / inverse)?
             }
             "clamp" | "clamp_min" | "clamp_max" => self.clamp(call, at)?,
             "histogram_quantile" => {
                 let q = self.scalar(argument(call, 0)?, at)?;
                 let vector = self.vector(argument(call, 1)?, at)?;
-                self.histograms(vector, |buckets| histogram::quantile(q, buckets))?
+                self.histograms(vector, &|buckets| histogram::quantile(q, buckets))?
             }
             "histogram_fraction" => {
                 let (lower, upper) = (self.scalar(argument(call, 0)?, at)?, self.scalar(argument(call, 1)?, at)?);
                 let vector = self.vector(argument(call, 2)?, at)?;
-                self.histograms(vector, |buckets| histogram::fraction(lower, upper, buckets))?
+                self.histograms(vector, &|buckets| histogram::fraction(lower, upper, buckets))?
             }
             name => match Date::of(0).part(name) {
                 Some(_) => self.date(call, at)?,
@@ -110,7 +110,7 @@ impl Evaluator<'_> {
         let arg = argument(call, 0)?;
         let Kind::Vector(selector) = &arg.kind else {
             let vector = self.vector(arg, at)?;
-            return self.map(vector, |_| at as f64 / 1000.0);
+            return self.map(vector, &|_| at as f64 / 1000.0);
         };
         let newest = self.newest(selector, at)?;
         self.look(newest.len())?;
@@ -119,7 +119,7 @@ impl Evaluator<'_> {
             value: sample.time as f64 / 1000.0,
             drop_name: false,
         };
-        self.map(newest.into_iter().map(element).collect(), |value| value)
+        self.map(newest.into_iter().map(element).collect(), &|value| value)
     }
 
     fn clamp(&mut self, call: &Call, at: Millis) -> Result<Vec<Element>, EvalError> {
@@ -133,7 +133,7 @@ impl Evaluator<'_> {
         if highest < lowest {
             return Ok(Vec::new());
         }
-        self.map(vector, |value| max(lowest, min(highest, value)))
+        self.map(vector, &|value| max(lowest, min(highest, value)))
     }
 
     /// A part of the date that each value stands for in seconds since 1970; without an argument, of the evaluation's.
@@ -145,7 +145,7 @@ impl Evaluator<'_> {
         let vector = self.vector(argument(call, 0)?, at)?;
         // A number that is no time has no date.
         let known = |value: f64| value.abs() < i64::MAX as f64;
-        self.map(vector, |value| if known(value) { part(value as i64) } else { f64::NAN })
+        self.map(vector, &|value| if known(value) { part(value as i64) } else { f64::NAN })
     }
 }
 

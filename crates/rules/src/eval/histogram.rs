@@ -1,10 +1,9 @@
 //! Quantiles and fractions of classic histograms: counters with a label `le`, the upper bound of what they count.
 
-use std::collections::HashMap;
-
+use super::places::Places;
 use super::{Element, EvalError, Evaluator, unique};
-use crate::Labels;
 use crate::sample::NAME;
+use crate::{Labels, order};
 
 /// Counts that differ by less than this share are taken for equal: sums of rates are not exact.
 const TOLERANCE: f64 = 1e-12;
@@ -21,9 +20,9 @@ impl Evaluator<'_> {
     pub(super) fn histograms(
         &self,
         vector: Vec<Element>,
-        f: impl Fn(&mut Vec<Bucket>) -> f64,
+        f: &dyn Fn(&mut Vec<Bucket>) -> f64,
     ) -> Result<Vec<Element>, EvalError> {
-        let mut at: HashMap<Labels, usize> = HashMap::new();
+        let mut known = Places::default();
         let mut found: Vec<(Labels, Vec<Bucket>)> = Vec::new();
         for element in vector {
             // What is no number is no bucket, and NaN is no bound.
@@ -32,11 +31,11 @@ impl Evaluator<'_> {
             };
             // Histograms of two names are two, even if that gives two results with the same labels.
             let key = element.labels.filtered(|name| name != "le");
-            let index = *at.entry(key).or_insert_with_key(|key| {
+            let (place, new) = known.place(key.clone());
+            if new {
                 found.push((key.filtered(|name| name != NAME), Vec::new()));
-                found.len() - 1
-            });
-            if let Some((_, buckets)) = found.get_mut(index) {
+            }
+            if let Some((_, buckets)) = found.get_mut(place) {
                 buckets.push(Bucket { bound, count: element.value });
             }
         }
@@ -54,7 +53,7 @@ impl Evaluator<'_> {
 
 /// Sorts buckets and joins those with the same bound; false if the last one is not +Inf.
 fn prepare(buckets: &mut Vec<Bucket>) -> bool {
-    buckets.sort_by(|a, b| a.bound.partial_cmp(&b.bound).unwrap_or(std::cmp::Ordering::Equal));
+    order::sort_by(buckets, &|a, b| a.bound.partial_cmp(&b.bound).unwrap_or(std::cmp::Ordering::Equal));
     buckets.dedup_by(|later, first| {
         let same = later.bound == first.bound;
         if same {

@@ -4,19 +4,20 @@
 //! keep bad expressions from taking the host's memory and time: [`Options::max_samples`] of what is held at once, and a
 //! multiple of it of what is looked at in all.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::ast::{Call, Expr, Kind, Millis, Selector};
 use crate::needs::LOOKBACK;
 use crate::sample::{NAME, Series, Storage, Value, is_stale};
-use crate::{Labels, Sample};
+use crate::{Labels, Sample, order};
+use places::Places;
 
 mod aggregate;
 mod binary;
 mod functions;
 mod histogram;
 mod number;
+mod places;
 mod range;
 mod relabel;
 mod subquery;
@@ -73,20 +74,12 @@ pub enum EvalError {
 
 /// Evaluates an expression at a moment.
 pub fn evaluate(expr: &Expr, storage: &dyn Storage, at: Millis, options: &Options) -> Result<Value, EvalError> {
-    let mut evaluator = Evaluator {
-        storage,
-        options,
-        held: 0,
-        looked: 0,
-        steps: 0,
-        read: HashMap::new(),
-        named: HashMap::new(),
-        regexes: HashMap::new(),
-    };
+    let mut evaluator =
+        Evaluator { storage, options, held: 0, looked: 0, steps: 0, ahead: Vec::new(), patterns: Vec::new() };
     let expr = inner(expr);
     if matches!(expr.kind, Kind::Matrix(..) | Kind::Subquery(_)) {
         let mut series = evaluator.matrix(expr, at)?;
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        order::sort_by(&mut series, &|a, b| a.labels.cmp(&b.labels));
         return Ok(Value::Matrix(series));
     }
     Ok(match evaluator.eval(expr, at)? {
@@ -146,8 +139,8 @@ fn unique(vector: &[Element]) -> Result<(), EvalError> {
         [] | [_] => true,
         [a, b] => a.labels != b.labels,
         more => {
-            let mut seen = HashSet::with_capacity(more.len());
-            more.iter().all(|element| seen.insert(&element.labels))
+            let mut seen = Places::default();
+            more.iter().all(|element| seen.place(element.labels.clone()).1)
         }
     };
     if distinct { Ok(()) } else { Err(EvalError::SameLabels) }
@@ -163,13 +156,10 @@ struct Evaluator<'a> {
     looked: usize,
     /// How many subqueries are around the node at hand.
     steps: usize,
-    /// What selectors within subqueries read, by the selector's place in memory.
-    read: HashMap<*const Selector, Rc<Vec<Series>>>,
-    /// Of selectors there with metrics of several names: under which labels each of their series first gave a result
-    /// that has no name.
-    named: HashMap<*const Selector, HashMap<Labels, Labels>>,
-    /// Compiled once, though a subquery evaluates `label_replace` many times.
-    regexes: HashMap<String, relabel::Pattern>,
+    /// What selectors within subqueries read, sorted by their places in memory.
+    ahead: Vec<subquery::Ahead>,
+    /// Compiled once, though a subquery evaluates `label_replace` many times: with the call's place in memory.
+    patterns: Vec<(*const Call, relabel::Pattern)>,
 }
 
 impl Evaluator<'_> {
@@ -205,7 +195,7 @@ impl Evaluator<'_> {
             Kind::Paren(within) => self.eval(within, at)?,
             Kind::Negated(negated) => match self.eval(negated, at)? {
                 Evaluated::Scalar(number) => Evaluated::Scalar(-number),
-                Evaluated::Vector(vector) => Evaluated::Vector(self.map(vector, |value| -value)?),
+                Evaluated::Vector(vector) => Evaluated::Vector(self.map(vector, &|value| -value)?),
                 Evaluated::Text(_) => return Err(EvalError::Bug("a text is negated".to_owned())),
             },
             Kind::Binary(binary) => self.binary(binary, at)?,
@@ -239,7 +229,7 @@ impl Evaluator<'_> {
     fn newest(&mut self, selector: &Selector, at: Millis) -> Result<Vec<(Labels, Sample)>, EvalError> {
         let until = at.saturating_sub(selector.offset);
         let after = until.saturating_sub(self.options.lookback);
-        let Some(read) = self.read.get(&std::ptr::from_ref(selector)).cloned() else {
+        let Some(read) = self.ahead(selector).map(|ahead| Rc::clone(&ahead.series)) else {
             let mut newest = self.storage.latest(selector, after, until);
             newest.retain(|(_, sample)| !is_stale(sample.value));
             // Nothing is kept of it for longer than the walk: what is too much, is so at once.
@@ -274,7 +264,7 @@ impl Evaluator<'_> {
     }
 
     /// A vector with each value changed.
-    fn map(&self, mut vector: Vec<Element>, f: impl Fn(f64) -> f64) -> Result<Vec<Element>, EvalError> {
+    fn map(&self, mut vector: Vec<Element>, f: &dyn Fn(f64) -> f64) -> Result<Vec<Element>, EvalError> {
         vector.iter_mut().for_each(|element| element.value = f(element.value));
         self.drop_names(&mut vector)?;
         Ok(vector)

@@ -1,5 +1,7 @@
 //! Sums, means and quantiles of floats, exact to the last bits that matter.
 
+use crate::order;
+
 /// A sum that keeps what rounding loses (Kahan's method as improved by Neumaier).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sum {
@@ -76,8 +78,8 @@ pub(super) fn nan_last(a: f64, b: f64) -> std::cmp::Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-/// The q-quantile, between two values the weighted mean of them. Sorts the values.
-pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+/// The q-quantile, between two values the weighted mean of them.
+pub(super) fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
     if q.is_nan() || values.is_empty() {
         return f64::NAN;
     }
@@ -87,7 +89,7 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_by(|a, b| nan_first(*a, *b));
+    order::sort_by(&mut values, &|a, b| nan_first(*a, *b));
     let last = values.len() - 1;
     let rank = q * last as f64;
     let lower = (rank.floor() as usize).min(last);
@@ -139,12 +141,12 @@ mod tests {
 
     #[test]
     fn quantiles_lie_between_values() {
-        assert_eq!(quantile(0.5, &mut [3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(quantile(0.75, &mut [0.0, 1.0]), 0.75);
-        assert_eq!(quantile(-0.1, &mut [1.0]), f64::NEG_INFINITY);
-        assert_eq!(quantile(1.1, &mut [1.0]), f64::INFINITY);
-        assert!(quantile(0.5, &mut []).is_nan() && quantile(f64::NAN, &mut [1.0]).is_nan());
-        assert!(quantile(0.0, &mut [f64::NAN, 1.0]).is_nan());
+        assert_eq!(quantile(0.5, vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(quantile(0.75, vec![0.0, 1.0]), 0.75);
+        assert_eq!(quantile(-0.1, vec![1.0]), f64::NEG_INFINITY);
+        assert_eq!(quantile(1.1, vec![1.0]), f64::INFINITY);
+        assert!(quantile(0.5, vec![]).is_nan() && quantile(f64::NAN, vec![1.0]).is_nan());
+        assert!(quantile(0.0, vec![f64::NAN, 1.0]).is_nan());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn function(name: &str) -> Option<OverRange> {
         }
         "stddev_over_time" => |window, _, _| Some(variance(window).sqrt()),
         "stdvar_over_time" => |window, _, _| Some(variance(window)),
-        "quantile_over_time" => |window, q, _| Some(quantile(q, &mut values(window).collect::<Vec<_>>())),
+        "quantile_over_time" => |window, q, _| Some(quantile(q, values(window).collect())),
         "changes" => {
             |window, _, _| Some(pairs(window).filter(|(a, b)| a != b && !(a.is_nan() && b.is_nan())).count() as f64)
         }

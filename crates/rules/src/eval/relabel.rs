@@ -46,8 +46,9 @@ impl Evaluator<'_> {
         check_target(call, target)?;
         let mut vector = self.vector(argument(call, 0)?, at)?;
         // Taken out while it is used.
-        let known = match self.regexes.remove(pattern) {
-            Some(known) => known,
+        let place = self.patterns.iter().position(|(of, _)| std::ptr::eq(*of, call));
+        let known = match place {
+            Some(place) => self.patterns.swap_remove(place).1,
             None => Pattern::new(pattern)?,
         };
         let mut written = 0;
@@ -59,7 +60,7 @@ impl Evaluator<'_> {
             written += value.len();
             set_label(element, target, &value);
         }
-        self.regexes.insert(pattern.to_owned(), known);
+        self.patterns.push((call, known));
         self.look(written / BYTES_PER_SAMPLE)?;
         unique(&vector)?;
         Ok(vector)

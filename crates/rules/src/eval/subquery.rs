@@ -1,12 +1,12 @@
 //! Samples over a range: of a selector, or of an expression evaluated again and again.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::places::Places;
 use super::{EvalError, Evaluated, Evaluator, inner, unnamed};
-use crate::Labels;
 use crate::ast::{Expr, Kind, Millis, Selector, Subquery};
 use crate::sample::{NAME, Sample, Series, is_stale};
+use crate::{Labels, order};
 
 /// What a step takes beside the samples, in looks at samples.
 const LOOKS_PER_STEP: usize = 4;
@@ -26,7 +26,29 @@ pub(super) struct Steps {
     pub(super) drop_name: bool,
 }
 
+/// What a selector within a subquery needs for all of the steps.
+pub(super) struct Ahead {
+    /// Its place in memory, by which it is found.
+    selector: *const Selector,
+    pub(super) series: Rc<Vec<Series>>,
+    /// If there are metrics of several names.
+    named: Option<Named>,
+}
+
+/// Under which labels series first gave a result that has no name.
+#[derive(Default)]
+struct Named {
+    places: Places,
+    labels: Vec<Labels>,
+}
+
 impl Evaluator<'_> {
+    /// What was read for a selector; nothing outside of subqueries.
+    pub(super) fn ahead(&mut self, selector: &Selector) -> Option<&mut Ahead> {
+        let found = self.ahead.binary_search_by(|ahead| ahead.selector.cmp(&std::ptr::from_ref(selector)));
+        self.ahead.get_mut(found.ok()?)
+    }
+
     /// Asks `f` about each series in a range; gives each answer with the series' labels, and whether their name is to be
     /// dropped already.
     pub(super) fn over_range(
@@ -51,7 +73,7 @@ impl Evaluator<'_> {
             Kind::Matrix(selector, range) => {
                 let until = at.saturating_sub(selector.offset);
                 let after = until.saturating_sub(*range);
-                let ahead = self.read.get(&std::ptr::from_ref(selector)).cloned();
+                let ahead = self.ahead(selector).map(|ahead| Rc::clone(&ahead.series));
                 let is_ahead = ahead.is_some();
                 let series = match ahead {
                     Some(ahead) => ahead,
@@ -83,9 +105,12 @@ impl Evaluator<'_> {
     /// Series that differ in their names alone must not both give results without them, be it at different steps.
     pub(super) fn check_names(&mut self, expr: &Expr, results: &[(Labels, bool, f64)]) -> Result<(), EvalError> {
         let Kind::Matrix(selector, _) = &expr.kind else { return Ok(()) };
-        let Some(named) = self.named.get_mut(&std::ptr::from_ref(selector)) else { return Ok(()) };
+        let Some(named) = self.ahead(selector).and_then(|ahead| ahead.named.as_mut()) else { return Ok(()) };
         for (labels, ..) in results {
-            if named.entry(unnamed(labels)).or_insert_with(|| labels.clone()) != labels {
+            let (place, new) = named.places.place(unnamed(labels));
+            if new {
+                named.labels.push(labels.clone());
+            } else if named.labels.get(place) != Some(labels) {
                 return Err(EvalError::SameLabels);
             }
         }
@@ -103,19 +128,19 @@ impl Evaluator<'_> {
             }
             Kind::Subquery(subquery) => {
                 let mut all: Vec<Series> = Vec::new();
-                let mut seen: HashMap<Labels, usize> = HashMap::new();
+                let mut seen = Places::default();
                 for Steps { mut series, drop_name } in self.subquery(subquery, at)? {
                     if drop_name && self.options.delayed_name_removal {
                         series.labels = unnamed(&series.labels);
                     }
                     // Series that had different names come together, unless both have a value at a step.
-                    let index = *seen.entry(series.labels.clone()).or_insert(all.len());
-                    let Some(first) = all.get_mut(index) else {
+                    let (place, _) = seen.place(series.labels.clone());
+                    let Some(first) = all.get_mut(place) else {
                         all.push(series);
                         continue;
                     };
                     first.samples.append(&mut series.samples);
-                    first.samples.sort_by_key(|sample| sample.time);
+                    order::sort_by(&mut first.samples, &|a, b| a.time.cmp(&b.time));
                     if first.samples.windows(2).any(|pair| pair[0].time == pair[1].time) {
                         return Err(EvalError::SameLabels);
                     }
@@ -144,11 +169,12 @@ impl Evaluator<'_> {
         let held = self.held;
         if self.steps == 0 {
             self.read_ahead(&subquery.expr, first, until)?;
+            order::sort_by(&mut self.ahead, &|a, b| a.selector.cmp(&b.selector));
         }
         let ahead = self.held - held;
         self.steps += 1;
         let mut series: Vec<Steps> = Vec::new();
-        let mut known: HashMap<Labels, usize> = HashMap::new();
+        let mut known = Places::default();
         let mut time = first;
         while time <= until {
             self.look(LOOKS_PER_STEP)?;
@@ -159,12 +185,11 @@ impl Evaluator<'_> {
             };
             self.hold(elements.len())?;
             for (labels, drop_name, value) in elements {
-                let index = *known.entry(labels).or_insert_with_key(|labels| {
-                    let samples = Vec::new();
-                    series.push(Steps { series: Series { labels: labels.clone(), samples }, drop_name });
-                    series.len() - 1
-                });
-                if let Some(steps) = series.get_mut(index) {
+                let (place, new) = known.place(labels.clone());
+                if new {
+                    series.push(Steps { series: Series { labels, samples: Vec::new() }, drop_name });
+                }
+                if let Some(steps) = series.get_mut(place) {
                     if steps.series.samples.last().is_some_and(|last| last.time == time) {
                         return Err(EvalError::SameLabels);
                     }
@@ -176,8 +201,7 @@ impl Evaluator<'_> {
         }
         self.steps -= 1;
         if self.steps == 0 {
-            self.read.clear();
-            self.named.clear();
+            self.ahead.clear();
             self.release(ahead);
         }
         Ok(series)
@@ -192,17 +216,15 @@ impl Evaluator<'_> {
                 let until = last.saturating_sub(selector.offset);
                 let all = if first <= last { self.storage.series(selector, after, until) } else { Vec::new() };
                 self.hold(all.iter().map(|series| series.samples.len()).sum())?;
-                self.read.insert(selector, Rc::new(all));
+                self.ahead.push(Ahead { selector, series: Rc::new(all), named: None });
             }
             Kind::Matrix(selector, range) => {
                 let after = first.saturating_sub(selector.offset).saturating_sub(*range);
                 let all = self.samples(selector, after, last.saturating_sub(selector.offset))?;
                 let mut names = all.iter().map(|series| series.labels.get(NAME));
                 let first = names.next();
-                if names.any(|name| Some(name) != first) {
-                    self.named.insert(selector, HashMap::new());
-                }
-                self.read.insert(selector, Rc::new(all));
+                let named = names.any(|name| Some(name) != first).then(Named::default);
+                self.ahead.push(Ahead { selector, series: Rc::new(all), named });
             }
             Kind::Subquery(subquery) => {
                 let first = first.saturating_sub(subquery.offset).saturating_sub(subquery.range);

@@ -269,7 +269,7 @@ impl Window {
             Some(name) => store.of_name(name).iter().filter_map(|id| store.get(*id)).filter(matches).for_each(found),
             None => {
                 let mut all: Vec<&Held> = store.iter().map(|(_, held)| held).filter(matches).collect();
-                all.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+                crate::order::sort_by(&mut all, &|a, b| a.labels.cmp(&b.labels));
                 all.into_iter().for_each(&mut found);
             }
         }
