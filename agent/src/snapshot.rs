@@ -45,7 +45,7 @@ impl Labels {
     }
 
     /// The pairs, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
