@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 
 use daemon::http::Web;
+use rules::group::{Due, Engine, Settings};
+use rules::template::{Data, Template};
 use utilizer_agent::collectors::systemd::{Incoming, incoming, rows};
 use utilizer_agent::exposition::Format;
 use utilizer_agent::host;
@@ -23,6 +25,8 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("systemd", systemd),
     ("spool", segment),
     ("promql", |data| with_text(data, promql)),
+    ("template", |data| with_text(data, template)),
+    ("rule-file", |data| with_text(data, rule_file)),
 ];
 
 fn now() -> Timestamp {
@@ -123,4 +127,41 @@ fn promql(text: &str) {
         }
         Err(error) => assert!(text.get(error.span.clone()).is_some() && error.line_column(text).0 > 0),
     }
+}
+
+/// A template that is accepted becomes a text within its bound, or says where it failed.
+fn template(text: &str) {
+    let up = || rules::Labels::new([("__name__", "up"), ("instance", "a:9100")]);
+    let data = Data { labels: &up(), value: 0.5, external_labels: &up(), external_url: "http://a/b", at: 1000 };
+    let fault = match Template::parse(text) {
+        Ok(template) => match template.render(&data, &|_| Ok(vec![(up(), 1.0), (up().nameless(), f64::NAN)])) {
+            Ok(rendered) => return assert!(rendered.len() <= rules::template::MAX_OUTPUT + text.len()),
+            Err(fault) => fault,
+        },
+        Err(fault) => fault,
+    };
+    assert!(fault.at <= text.len() && !fault.message.contains("BUG: "), "{fault:?}");
+}
+
+/// A rule file that is accepted can be evaluated, its states saved, and read again; one that is not says where.
+fn rule_file(text: &str) {
+    let loaded = match rules::Rules::load(&[("rules.yml", text)]) {
+        Ok(loaded) => loaded,
+        Err(faults) => return assert!(!faults.is_empty()),
+    };
+    let mut store = rules::testing::Memory::new();
+    for (name, value) in [("up", 0.0), ("node_load1", 7.0)] {
+        let labels = rules::Labels::new([("__name__", name), ("instance", "a")]);
+        (0..3).for_each(|minute| store.add(&labels, rules::Sample { time: minute * 60_000, value }));
+    }
+    let mut engine = Engine::new(loaded.clone(), Settings::default());
+    for minute in 1..3 {
+        for group in 0..loaded.groups.len() {
+            let round = engine.evaluate(&Due { group, at: minute * 60_000, missed: 0 }, &mut store);
+            assert!(round.faults.iter().all(|fault| !fault.message.contains("BUG: ")), "{:?}", round.faults);
+        }
+    }
+    let saved = engine.saved();
+    let mut again = Engine::new(loaded, Settings::default());
+    assert_eq!(again.restore(&saved, 180_000), Ok(Vec::new()));
 }
