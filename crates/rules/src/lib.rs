@@ -3,8 +3,10 @@
 //! Time, samples and storage come in as parameters: no clock, no I/O, no async. What of PromQL is not covered is refused
 //! by [`parse`](parse::parse) with its place and its name, never evaluated wrongly.
 //!
-//! The way of the data: [`parse`] makes an [`ast::Expr`] of a text; [`eval`] evaluates it at one moment over a
-//! [`Storage`].
+//! The way of the data: [`Rules::load`] reads rule files, whose expressions [`parse`](parse::parse) makes an
+//! [`ast::Expr`] of. What they need ([`Rules::needs`]) is kept in a [`window::Window`]. An [`Engine`](group::Engine) evaluates
+//! each group when it is due: [`eval`] gives an expression's value at one moment over a [`Storage`], [`template`] the texts of
+//! alerts.
 
 pub mod ast;
 mod display;
