@@ -167,3 +167,26 @@ fn the_best_come_in_order_and_of_equal_ones_those_that_prometheus_keeps() {
     assert_eq!(hosts("topk(0.9, a)") + &hosts("topk(-1, a)"), "");
     assert_eq!(text(&storage, 0, "topk(NaN, a)", &options()), "Parameter value is NaN");
 }
+
+#[test]
+fn the_deepest_expression_needs_little_stack() {
+    let nested = |levels, before: &str, after: &str| before.repeat(levels) + "a" + &after.repeat(levels);
+    let deepest = |before, after| {
+        let parses = |levels: &usize| crate::parse(&nested(*levels, before, after)).is_ok();
+        let levels = (1..=200).rev().find(parses).unwrap();
+        assert!((10..200).contains(&levels), "{levels} levels of {before}");
+        nested(levels, before, after)
+    };
+    let expressions = [
+        deepest("abs(", ")"),
+        deepest("max_over_time((", ")[1m:1m])"),
+        deepest("-(1 + ", ")"),
+        deepest("sum by (h) (", ")"),
+        deepest("label_replace(", ", \"x\", \"y\", \"h\", \"(.*)\")"),
+    ];
+    let evaluate = move || {
+        let storage = storage("a 1 2 3");
+        expressions.iter().for_each(|expr| assert!(value(&storage, 2, expr, &options()).is_ok(), "{expr}"));
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(evaluate).unwrap().join().unwrap();
+}
