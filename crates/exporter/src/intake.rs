@@ -1,9 +1,13 @@
 //! From a message to what is to be written.
 
 use mqtt::Message;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use wire::messages::{AlertTransition, Logs, Metrics, Pipeline, Status};
-use wire::{Body, DecodeError, Head, HostName, Kind, Timestamp, Topic, decode_body, decode_head, decode_state};
+use wire::messages::{AlertTransition, Family, Gauge, Logs, Metrics, Pipeline, Status};
+use wire::{
+    Body, BootId, DecodeError, Head, HostName, Kind, LabelSet, Timestamp, Topic, decode_body, decode_head, decode_state,
+};
 
 use crate::dead::{DeadLetter, Reason};
 use crate::frame::{Frame, Mark, REPLAYED};
@@ -146,12 +150,16 @@ fn record(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Resul
         return Err((Reason::Topic, format!("this store has no place for {kind}")));
     }
     readable(frame.content_type.as_deref())?;
-    let head = decoded(decode_head(payload))?;
+    let (head, interval_seconds) = head(kind, payload)?;
     same_host(&frame.host, &head.host)?;
     same_number(&frame.mark, &head)?;
     let (rows, refused) = match kind {
         Kind::Metrics => {
-            let Mapped { rows, refused } = map::metrics(&head, body::<Metrics>(payload)?, rules, now);
+            if interval_seconds.is_some_and(|interval| !map::chosen(head.time, interval, rules.every)) {
+                return Ok((head, Rows::Metrics(Vec::new()), Vec::new()));
+            }
+            let body = if rules.processes { body(payload)? } else { view::<WithoutProcesses>(payload)?.into() };
+            let Mapped { rows, refused } = map::metrics(&head, body, rules, now);
             (Rows::Metrics(rows), refused)
         }
         Kind::Pipeline => {
@@ -166,6 +174,55 @@ fn record(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Resul
         Kind::Jobs => return Err((Reason::Topic, "nothing here takes job transitions yet".to_owned())),
     };
     Ok((head, rows, refused))
+}
+
+/// A record's head, and the interval of a metrics message, in one pass. Of most such messages nothing else is needed: by
+/// their time they make no rows.
+fn head(kind: Kind, payload: &[u8]) -> Result<(Head, Option<f64>), Fault> {
+    #[derive(Deserialize)]
+    struct WithInterval {
+        v: u32,
+        host: HostName,
+        #[serde(default)]
+        boot: Option<BootId>,
+        #[serde(default)]
+        seq: Option<u64>,
+        time: Timestamp,
+        interval_seconds: f64,
+    }
+    if kind != Kind::Metrics {
+        return Ok((decoded(decode_head(payload))?, None));
+    }
+    match view(payload) {
+        Ok(WithInterval { v: wire::VERSION, host, boot, seq, time, interval_seconds }) => {
+            Ok((Head { v: wire::VERSION, host, boot, seq, time }, Some(interval_seconds)))
+        }
+        // The fault is told in the words of what it is about.
+        _ => Ok((decoded(decode_head(payload))?, None)),
+    }
+}
+
+/// A [`Metrics`] whose processes make no rows: they are a third of it.
+#[derive(Deserialize)]
+struct WithoutProcesses {
+    interval_seconds: f64,
+    #[serde(default)]
+    labels: LabelSet,
+    gauges: Vec<Gauge>,
+    #[serde(default)]
+    families: Vec<Family>,
+}
+
+impl From<WithoutProcesses> for Metrics {
+    fn from(WithoutProcesses { interval_seconds, labels, gauges, families }: WithoutProcesses) -> Self {
+        Self { interval_seconds, labels, gauges, families, processes: Vec::new() }
+    }
+}
+
+fn view<V: DeserializeOwned>(payload: &[u8]) -> Result<V, Fault> {
+    decoded(
+        serde_json::from_slice(payload).map_err(|source| DecodeError::Json { what: Kind::Metrics.as_str(), source }),
+    )
 }
 
 fn body<B: Body>(payload: &[u8]) -> Result<B, Fault> {

@@ -78,12 +78,9 @@ pub fn chosen(time: Timestamp, interval_seconds: f64, every: Duration) -> bool {
     (time.as_millis().rem_euclid(every) as f64) < interval_seconds * 1000.0
 }
 
-/// The rows of one interval of a host: one per gauge and published sample, and per process where `rules` says so.
+/// The rows of one interval of a host that was [`chosen`]: one per gauge and published sample, and per process where `rules` says so.
 pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Mapped {
     let mut mapped = Mapped::default();
-    if !chosen(head.time, body.interval_seconds, rules.every) {
-        return mapped;
-    }
     let samples: usize = body.families.iter().map(|family| family.samples.len()).sum();
     let processes = if rules.processes { 2 * body.processes.len() } else { 0 };
     let labels: usize = body.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
