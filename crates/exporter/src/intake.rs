@@ -260,6 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn a_message_between_two_marks_makes_no_rows() {
+        let taken = read(Kind::Metrics, &METRICS.replace("22:30:00Z", "22:30:10Z"));
+        assert!(taken.dead.is_empty(), "{:?}", taken.dead);
+        assert_eq!(taken.record.origin.seq, Some(7));
+        assert!(matches!(taken.record.rows, Rows::Metrics(rows) if rows.is_empty()));
+    }
+
+    #[test]
+    fn processes_are_read_where_they_make_rows() {
+        let payload = METRICS.replace(
+            "\"new_field\":{}",
+            r#""processes":[{"pid":1,"name":"init","cpu_percent":2,
+            "resident_memory_bytes":3}]"#,
+        );
+        for (processes, rows) in [(false, 1), (true, 2)] {
+            let rules = Rules { processes, ..Rules::default() };
+            let taken = take(&frame(Kind::Metrics, &payload), payload.as_bytes(), ALL, &rules);
+            assert!(taken.dead.is_empty(), "{:?}", taken.dead);
+            assert_eq!(taken.record.row_count(), rows);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_keeps_its_number() {
         let properties = [("boot".to_owned(), "b1".to_owned()), ("seq".to_owned(), "7".to_owned())];
         for (kind, payload, reason, part) in [

@@ -449,12 +449,6 @@ mod tests {
     }
 
     #[test]
-    fn a_message_between_two_marks_makes_no_rows() {
-        let at = time("2026-11-21T22:30:10.000Z");
-        assert_eq!(metrics(&head(at), sample(), &Rules::default(), now()), Mapped::default());
-    }
-
-    #[test]
     fn pipeline_records_are_refused_one_by_one() {
         let long = |n: usize| "x".repeat(n);
         let record = |job: String, stage: String, name: String| json!({"job_id": job, "stage": stage, "metric_name": name, "metric_value": 1});

@@ -29,7 +29,8 @@ impl Prometheus {
         let file = dir.join("samples.om");
         fs::write(&file, samples).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
         let mut promtool = Command::new(installed("promtool"));
-        let output = promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(dir.join("data")).output();
+        let output =
+            promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(dir.join("data")).output();
         let output = output.unwrap_or_else(|e| panic!("promtool does not start: {e}"));
         assert!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&output.stderr));
         Self::within(dir, "")
