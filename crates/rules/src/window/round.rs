@@ -293,6 +293,7 @@ impl Window {
     /// `false` if it is not kept: no selector matches it, there is no room, or it is not newer than the one before.
     pub fn add(&mut self, labels: &Labels, sample: Sample) -> bool {
         let kept = &mut self.kept;
+        kept.newest = kept.newest.max(Some(sample.time));
         if let Some(id) = kept.store.find(labels) {
             let pushed = kept.store.push(id, sample);
             match pushed {
@@ -314,7 +315,6 @@ impl Window {
         let labels = kept.store.labels(labels.iter());
         let id = kept.store.insert(labels, sample, kept.needs.keep(&matching));
         kept.needs.add(&matching, id, &kept.store);
-        kept.newest = kept.newest.max(Some(sample.time));
         true
     }
 }

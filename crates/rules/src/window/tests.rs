@@ -254,6 +254,7 @@ const EXPRESSIONS: &[&str] = &[
     "c offset 4m",
     "c unless d",
     r#"rate(d{x!~"1|2"}[30s] offset 2m)"#,
+    "max_over_time(made[2m])",
 ];
 
 /// The window beside a storage that forgets nothing: where a need is covered, both answer the same.
@@ -352,6 +353,18 @@ impl Model {
         *had = goes_on;
     }
 
+    /// A rule makes samples.
+    fn make(&mut self, random: &mut Random, time: Millis) {
+        let labels = Labels::new([(NAME, "made"), ("x", *random.pick(&["1", "2", "3"]))]);
+        let newest = self.memory.all().iter().find(|series| series.labels == labels).and_then(|s| s.samples.last());
+        let sample = Sample { time, value: random.value() };
+        if newest.is_none_or(|newest| newest.time < time) {
+            self.newest = self.newest.max(time);
+            self.window.add(&labels, sample);
+            self.memory.add(&labels, sample);
+        }
+    }
+
     fn compare(&self, random: &mut Random, seed: u64) {
         for need in &self.needs {
             let Some(since) = self.window.covered_since(&need.selector) else { continue };
@@ -395,6 +408,7 @@ fn the_window_answers_like_a_storage_that_forgets_nothing() {
             match random.below(100) {
                 0 => model.retarget(&mut random),
                 1..4 => model.fail(of, now),
+                4..20 => model.make(&mut random, now),
                 _ => model.round(&mut random, of, now),
             }
             model.compare(&mut random, seed);
