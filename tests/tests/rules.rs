@@ -13,7 +13,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-delivery", &["utilizer-wire"]),
     ("utilizer-spool", &[]),
     ("utilizer-mqtt", &[]),
-    ("utilizer-daemon", &["utilizer-mqtt"]),
+    ("utilizer-config", &[]),
+    ("utilizer-daemon", &["utilizer-config", "utilizer-mqtt"]),
+    ("utilizer-rules", &["utilizer-config"]),
     (
         "utilizer-exporter",
         &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"],
