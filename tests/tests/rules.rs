@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-daemon",
             "utilizer-mqtt",
             "utilizer-exporter",
+            "utilizer-rules",
             "utilizer-agent",
             "utilizer-exporter-sqlite",
         ],

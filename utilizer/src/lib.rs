@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod broker_acl;
+pub mod check;
 pub mod command;
 pub mod fleet;
 pub mod glob;

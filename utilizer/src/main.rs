@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use daemon::config::duration;
 use daemon::log::Level;
 use utilizer::broker_acl::{self, BrokerCommand};
+use utilizer::check::{self, CheckCommand};
 use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
 use utilizer::spool::{self, SpoolCommand};
@@ -86,6 +87,9 @@ enum Command {
             --verify http://127.0.0.1:8123/default\n  \
         utilizer sim --hosts 20 --interval 1s --count 600 --state sim.state    after a kill, call it again")]
     Sim(Box<sim::Args>),
+    /// Check files before they are used.
+    #[command(subcommand)]
+    Check(CheckCommand),
     /// Look into what agents and exporters keep on disk.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         }
         Command::Sim(args) => ended(runtime.block_on(sim::run(*args))),
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
+        Command::Check(command) => ended(check::run(&command)),
         Command::Spool(command) => ended(spool::run(&command)),
         Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
         Command::Broker(command) => ended(broker_acl::run(&command).map(|()| ExitCode::SUCCESS)),

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod run;
 pub mod script;
 pub mod series;
+pub mod unit;
 
 pub use memory::Memory;
 
