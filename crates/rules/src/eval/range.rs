@@ -12,9 +12,9 @@ pub(super) type OverRange = fn(window: &Window<'_>, param: f64, at: Millis) -> O
 /// The function of that name.
 pub(super) fn function(name: &str) -> Option<OverRange> {
     Some(match name {
-        "rate" => |window, _, _| extrapolated(window, true).map(|value| value / seconds(window.after, window.until)),
-        "increase" => |window, _, _| extrapolated(window, true),
-        "delta" => |window, _, _| extrapolated(window, false),
+        "rate" => |window, _, _| extrapolated(window, true, seconds(window.after, window.until)),
+        "increase" => |window, _, _| extrapolated(window, true, 1.0),
+        "delta" => |window, _, _| extrapolated(window, false, 1.0),
         "irate" => |window, _, _| {
             let (before, last) = last_two(window)?;
             let grown = if last.value < before.value { last.value } else { last.value - before.value };
@@ -84,8 +84,9 @@ fn last_two(window: &Window<'_>) -> Option<(Sample, Sample)> {
 }
 
 /// How much the value grew over the whole range, though the samples do not reach its ends: up to an end that is about
-/// one interval of sampling away, else for half an interval. A counter may begin again, and was never below 0.
-fn extrapolated(window: &Window<'_>, counter: bool) -> Option<f64> {
+/// one interval of sampling away, else for half an interval. A counter may begin again, and was never below 0. `per` divides
+/// it where Prometheus does, so that results are the same to the last bit: unit tests compare them.
+fn extrapolated(window: &Window<'_>, counter: bool, per: f64) -> Option<f64> {
     let [first, .., last] = window.samples else { return None };
     let mut grown = last.value - first.value;
     if counter {
@@ -104,7 +105,7 @@ fn extrapolated(window: &Window<'_>, counter: bool) -> Option<f64> {
         }
     }
     let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-    Some(grown * factor)
+    Some(grown * (factor / per))
 }
 
 fn variance(window: &Window<'_>) -> f64 {
