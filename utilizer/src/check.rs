@@ -22,8 +22,8 @@ use crate::terminal::plain;
 pub enum CheckCommand {
     /// Check Prometheus rule files, or run their unit tests.
     ///
-    /// Every fault is told with file, line and column, also what of PromQL is not evaluated on a host. For files without
-    /// faults: what series their rules select and how far they look back. Exit code 1: something is wrong.
+    /// Every fault is told with file, line and column, also what of PromQL is not evaluated on a host. Of files without
+    /// faults it is told what series their rules select and how far they look back. Exit code 1: something is wrong.
     #[command(after_long_help = "Examples:\n  \
         utilizer check rules /etc/utilizer/rules.d/*.yml\n  \
         curl -s localhost:9100/metrics | utilizer check rules --metrics - rules.yml\n  \

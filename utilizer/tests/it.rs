@@ -4,6 +4,7 @@
 
 mod it {
     mod broker;
+    mod check;
     mod group;
     mod spool;
     mod status;
