@@ -1,7 +1,7 @@
 //! The agent's life: built from a checked configuration, run until it is told to stop.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use daemon::http::{self, BindError};
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::inventory;
 use crate::outbox::{self, Keeping, Post};
 use crate::publisher::{Link, Publisher, TakenOver, last_will};
+use crate::rules;
 use crate::sampler::{self, Handle};
 use crate::serve::{Publishing, Server};
 
@@ -32,6 +33,8 @@ pub struct App {
     sampler: Handle,
     listeners: Vec<http::Listener>,
     publishing: Option<(mqtt::Options, Post, Keeping)>,
+    series: rules::Shared,
+    rules: Arc<OnceLock<rules::Handle>>,
 }
 
 /// The agent can't start, or can't go on.
@@ -43,6 +46,9 @@ pub enum AppError {
     /// The sampler's thread can't be started.
     #[error("can't start the sampler's thread: {0}")]
     Thread(std::io::Error),
+    /// The thread that evaluates rules can't be started.
+    #[error("can't start the thread that evaluates rules: {0}")]
+    Rules(std::io::Error),
     /// The spool can't be used.
     #[error(transparent)]
     Spool(#[from] outbox::OpenError),
@@ -61,6 +67,9 @@ pub enum AppError {
     /// The same without a word.
     #[error("BUG: a part of the agent ended by itself")]
     EndedSilently,
+    /// The thread that evaluates rules is gone.
+    #[error("BUG: the thread that evaluates rules ended by itself")]
+    RulesEnded,
     /// The sampler's thread is gone.
     #[error("BUG: the sampler's thread ended by itself")]
     SamplerEnded,
@@ -71,9 +80,17 @@ pub enum AppError {
 pub struct Reload {
     config: watch::Sender<Arc<Config>>,
     sampler: Handle,
+    rules: Arc<OnceLock<rules::Handle>>,
 }
 
 impl Reload {
+    /// Says that the configuration on disk, or a rule file, can't be used.
+    pub fn refused(&self) {
+        if let Some(rules) = self.rules.get() {
+            rules.refused();
+        }
+    }
+
     /// Takes over what can change while running, and says what can't.
     pub fn apply(&self, new: Config) {
         let old = self.config.borrow().clone();
@@ -87,7 +104,11 @@ impl Reload {
         if (new.interval, &new.collectors) != (old.interval, &old.collectors) {
             self.sampler.configure(new.interval, new.collectors.clone());
         }
+        if let Some(rules) = self.rules.get() {
+            rules.reload(Arc::new(new.clone()));
+        }
         let merged = Config {
+            rules: rules::RulesSection { files: new.rules.files, ..old.rules.clone() },
             interval: new.interval,
             labels: new.labels,
             collectors: new.collectors,
@@ -106,7 +127,8 @@ impl App {
         if let Some(path) = &config.unix {
             listeners.push(http::bind_unix(path).await?);
         }
-        let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone())
+        let series = rules::Shared::default();
+        let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone(), series.clone())
             .map_err(AppError::Thread)?;
         let publishing = match config.mqtt.clone() {
             None => None,
@@ -119,7 +141,8 @@ impl App {
                 Some((options, post, keeping))
             }
         };
-        Ok(Self { config: watch::Sender::new(Arc::new(config)), sampler, listeners, publishing })
+        let config = watch::Sender::new(Arc::new(config));
+        Ok(Self { config, sampler, listeners, publishing, series, rules: Arc::default() })
     }
 
     /// The address that is served; with port 0 in the configuration, the one that the system chose.
@@ -129,7 +152,7 @@ impl App {
 
     /// For reloading while [`App::run`] runs.
     pub fn reload(&self) -> Reload {
-        Reload { config: self.config.clone(), sampler: self.sampler.clone() }
+        Reload { config: self.config.clone(), sampler: self.sampler.clone(), rules: self.rules.clone() }
     }
 
     /// The sampler, for watching its readings.
@@ -142,7 +165,30 @@ impl App {
         let (trigger, shutdown) = shutdown::channel();
         let mut parts: JoinSet<Result<(), AppError>> = JoinSet::new();
 
-        let mut publishing = None;
+        let config = self.config.borrow().clone();
+        let (link, link_seen) = watch::channel(Link::default());
+        let post = self.publishing.as_ref().map(|(_, post, _)| post.clone());
+        let publishing = post.clone().map(|post| Publishing { post, link: link_seen });
+        let server = Arc::new(Server::new(self.sampler.clone(), self.config.subscribe(), publishing));
+        let states = self.publishing.as_ref().map_or(&*config.spool.directory, |(_, _, keeping)| keeping.dir());
+        let describing = Arc::downgrade(&server);
+        let (mut evaluating, evaluator) = rules::spawn(rules::Parts {
+            config: config.clone(),
+            readings: self.sampler.readings(),
+            // The server has a way to the thread; the thread must not hold the server.
+            describe: Box::new(move |reading, out| {
+                if let Some(server) = describing.upgrade() {
+                    server.describe_all(reading, out);
+                }
+            }),
+            series: self.series,
+            post,
+            states: states.to_owned(),
+        })
+        .map_err(AppError::Rules)?;
+        server.evaluates(evaluating.clone());
+        let _ = self.rules.set(evaluating.clone());
+
         // Dropped at the end of all parts: what they put last is synced then.
         let mut keeping = None;
         if let Some((mut options, post, kept)) = self.publishing {
@@ -151,26 +197,21 @@ impl App {
             options.clean_start = true;
             options.session_expiry = SESSION;
             options.will = Some(last_will(&post));
-            let (link, link_seen) = watch::channel(Link::default());
             let publisher = Publisher::new(
                 Client::start(options)?,
                 post.clone(),
                 self.sampler.readings(),
+                evaluating.firing(),
                 self.config.subscribe(),
                 inventory::read(),
                 link,
             );
             let shutdown = shutdown.clone();
             parts.spawn(async move { Ok(publisher.run(shutdown.wait()).await?) });
-            publishing = Some(Publishing { post, link: link_seen });
         }
 
-        let access = {
-            let config = self.config.borrow();
-            http::Access { allow: Arc::new(config.allow.clone()), web: config.web.clone() }
-        };
+        let access = http::Access { allow: Arc::new(config.allow.clone()), web: config.web.clone() };
         let tls = access.web.as_ref().is_some_and(|web| web.has_tls());
-        let server = Arc::new(Server::new(self.sampler.clone(), self.config.subscribe(), publishing));
         for listener in self.listeners {
             match &listener {
                 http::Listener::Tcp(_) => {
@@ -189,6 +230,7 @@ impl App {
         let first = tokio::select! {
             () = stop => Ok(()),
             () = async { while readings.changed().await.is_ok() {} } => Err(AppError::SamplerEnded),
+            () = evaluating.ended() => Err(AppError::RulesEnded),
             // Parts end only when told to: one that ends by itself failed, or panicked.
             ended = parts.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
@@ -200,7 +242,11 @@ impl App {
         while let Some(ended) = parts.join_next().await {
             ended.map_err(AppError::Ended)??;
         }
+        let states = evaluator.stop();
         drop(keeping);
+        if let Some(states) = states {
+            states.write();
+        }
         first
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::rules::Rules;
+use ::rules::window::{Limits, Window};
 use daemon::config::{ConfigError, Fault, Loaded, Place};
 use daemon::http::{Allow, Web};
 use daemon::log::Level;
@@ -15,6 +17,7 @@ use wire::{GroupName, HostName, LabelSet};
 use crate::collectors::{self, CollectorSettings};
 use crate::host::HostRoot;
 use crate::outbox::MAX_RECORD;
+use crate::rules::{self, Fresh, RulesSection};
 
 /// Environment variables that begin with this and two underscores stand over the file.
 pub const ENV_PREFIX: &str = "UTILIZER_AGENT";
@@ -49,6 +52,9 @@ const MOST_TOP: usize = 500;
 /// A label goes into every message and every row of the host.
 const LONGEST_LABEL: usize = 200;
 
+/// More series than one host has make an agent as large as a Prometheus.
+const MOST_SERIES: usize = 1_000_000;
+
 /// The smallest limit of a push body that still lets a log line in.
 const LEAST_BODY: u64 = 1 << 10;
 
@@ -77,6 +83,8 @@ pub struct File {
     pub spool: SpoolSection,
     /// What applications may push.
     pub push: PushSection,
+    /// What is evaluated.
+    pub rules: RulesSection,
     /// The agent's own log.
     pub log: LogSection,
 }
@@ -94,6 +102,7 @@ impl Default for File {
             publish: PublishSection::default(),
             spool: SpoolSection::default(),
             push: PushSection::default(),
+            rules: RulesSection::default(),
             log: LogSection::default(),
         }
     }
@@ -314,6 +323,10 @@ pub struct Config {
     pub spool: Spool,
     /// Largest push body in bytes.
     pub max_body: usize,
+    /// How rules are evaluated.
+    pub rules: RulesSection,
+    /// The rules.
+    pub fresh_rules: Fresh,
     /// The log's level.
     pub log_level: Level,
     /// Whether `ALERT_WEBHOOK_URL` is set. Alerts are not built yet; the agent says so instead of ignoring it.
@@ -406,6 +419,7 @@ impl Config {
             );
         }
         let spool = file.spool.checked(loaded, &mut faults);
+        let fresh_rules = file.rules.checked(loaded, &mut faults);
 
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
             for name in names.iter().filter(|name| collectors::names().all(|known| known != name.as_str())) {
@@ -484,6 +498,8 @@ impl Config {
                 include: file.publish.include.clone(),
                 spool,
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
+                rules: file.rules.clone(),
+                fresh_rules: Fresh::new(fresh_rules),
                 log_level,
                 alert_webhook,
             }),
@@ -509,6 +525,7 @@ impl Config {
             ("mqtt", broker(self) != broker(other)),
             ("spool", self.spool != other.spool),
             ("push.max_body", self.max_body != other.max_body),
+            ("rules", !self.rules.differs_in_files_only(&other.rules)),
             ("log.level", self.log_level != other.log_level),
         ]
         .into_iter()
@@ -561,6 +578,42 @@ impl SpoolSection {
             retry_after: self.retry_after,
             backlog_rate: self.backlog_rate,
         }
+    }
+}
+
+impl RulesSection {
+    fn checked(&self, loaded: &Loaded<File>, faults: &mut Vec<Fault>) -> Rules {
+        let before = faults.len();
+        let mut fault = |key: &str, message: String| faults.push(loaded.fault(&format!("rules.{key}"), message));
+        if self.interval < SHORTEST_INTERVAL {
+            fault("interval", "must be at least 100ms".to_owned());
+        }
+        for (key, label) in [("job", Some(&self.job)), ("instance", self.instance.as_ref())] {
+            if let Some(message) = label.and_then(|value| label_fault(key, value)) {
+                fault(key, message.to_owned());
+            }
+        }
+        if !(1..=MOST_SERIES).contains(&self.max_series) {
+            fault("max_series", format!("must lie between 1 and {MOST_SERIES}"));
+        }
+        let rules = rules::load(&self.files).and_then(|rules| {
+            let limits = Limits { max_age: self.max_history.as_millis() as i64, ..Limits::default() };
+            // Nothing is kept yet: this only says whether some rule looks back too far.
+            match Window::new(rules.needs(), limits) {
+                Ok(_) => Ok(rules),
+                Err(error) => Err(vec![format!("{error} (rules.max_history)")]),
+            }
+        });
+        let rules = rules.unwrap_or_else(|lines| {
+            lines.into_iter().for_each(|line| fault("files", line));
+            Rules::default()
+        });
+        if faults.len() == before { rules } else { Rules::default() }
+    }
+
+    /// Whether all is the same that can't be changed while running.
+    fn differs_in_files_only(&self, other: &Self) -> bool {
+        Self { files: Vec::new(), ..self.clone() } == Self { files: Vec::new(), ..other.clone() }
     }
 }
 

@@ -58,7 +58,7 @@ impl Choice<'_> {
     fn has_family(self, family: &Family<'_>) -> bool {
         match (self, family.section) {
             (Choice::All, _) | (Choice::Only(_), Section::Exporter) => true,
-            (Choice::Only(_), Section::Own) => false,
+            (Choice::Only(_), Section::Own | Section::Rules) => false,
             (Choice::Only(names), Section::Of(name)) => names.contains(&name),
             (Choice::Only(_), Section::Collectors) => family.samples.iter().any(|s| self.has(family.section, s)),
         }

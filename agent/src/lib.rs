@@ -2,7 +2,7 @@
 //!
 //! The way of the data: [`collectors`] fill families into a [`snapshot`]; the [`sampler`] does that once an interval and
 //! at scrapes, and derives [`gauges`]; [`serve`] shows them; [`message`] puts them on the wire, the [`outbox`] numbers
-//! and keeps them, the [`publisher`] sends them. The library is the whole agent, so that `utilizer up` can run it
+//! and keeps them, the [`publisher`] sends them; [`rules`] are evaluated over the same snapshots. The library is the whole agent, so that `utilizer up` can run it
 //! in its own process; [`app`] is the entry.
 
 pub mod app;
@@ -10,6 +10,7 @@ pub mod collectors;
 pub mod config;
 pub mod exposition;
 pub mod gauges;
+mod glob;
 pub mod host;
 pub mod inventory;
 pub mod message;
@@ -20,6 +21,7 @@ pub mod pattern;
 pub mod processes;
 pub mod publisher;
 pub mod push;
+pub mod rules;
 pub mod sample;
 pub mod sampler;
 pub mod serve;

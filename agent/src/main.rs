@@ -95,7 +95,10 @@ async fn stop_signal(mut signals: Signals, reload: Reload, switches: Switches) {
     while signals.next().await == Signal::Reload {
         match switches.load() {
             Ok(config) => reload.apply(config),
-            Err(error) => error!("the configuration is not reloaded, the old one stays: {error}"),
+            Err(error) => {
+                error!("the configuration is not reloaded, the old one stays: {error}");
+                reload.refused();
+            }
         }
     }
 }
@@ -112,11 +115,14 @@ fn check(config: &Config) -> String {
     let interval = daemon::config::duration::format(config.interval);
     format!(
         "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}{}\nbroker:     {broker}\ncollectors: {}\n\
+         rules:      {} from {}\n\
          default configuration file: {DEFAULT_PATH}\n",
         config.host,
         config.listen,
         config.web.as_ref().map_or_else(String::new, |web| format!(" ({})", web.summary())),
         running.join(", "),
+        config.fresh_rules.count(),
+        if config.rules.files.is_empty() { "no files".to_owned() } else { config.rules.files.join(", ") },
     )
 }
 

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use mqtt::{Cause, Client, Event, Events, Message, PublishError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use wire::messages::{Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus};
+use wire::messages::{
+    ActiveAlerts, Alert, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus,
+};
 use wire::{BootId, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
 use crate::config::Config;
@@ -32,6 +34,9 @@ const _: () = assert!(DRAIN.as_millis() + FAREWELL.as_millis() <= 4000);
 
 /// The id of the status among publishes; records have theirs from the outbox, which counts from 1.
 const STATUS_ID: u64 = u64::MAX;
+
+/// The id of the alerts that fire, likewise a state.
+const ALERTS_ID: u64 = u64::MAX - 1;
 
 /// Records handed over before others get their turn.
 const AT_ONCE: usize = 64;
@@ -63,6 +68,7 @@ pub struct Publisher {
     events: Events,
     post: Post,
     readings: watch::Receiver<Option<Arc<Reading>>>,
+    firing: watch::Receiver<Arc<Vec<Alert>>>,
     config: watch::Receiver<Arc<Config>>,
     inventory: Inventory,
     link: watch::Sender<Link>,
@@ -72,9 +78,11 @@ pub struct Publisher {
     full: bool,
     /// The broker has yet to get a status that says how things are.
     status_due: bool,
+    /// The same of the alerts that fire.
+    alerts_due: bool,
     /// Why the last reading did not get into the spool.
     refused: Option<PutError>,
-    /// Why the broker denied the last record, and the last status.
+    /// Why the broker denied the last record, and the last state.
     denied: [Option<String>; 2],
 }
 
@@ -84,6 +92,7 @@ impl Publisher {
         (client, events): (Client, Events),
         post: Post,
         readings: watch::Receiver<Option<Arc<Reading>>>,
+        firing: watch::Receiver<Arc<Vec<Alert>>>,
         config: watch::Receiver<Arc<Config>>,
         inventory: Inventory,
         link: watch::Sender<Link>,
@@ -93,12 +102,14 @@ impl Publisher {
             events,
             post,
             readings,
+            firing,
             config,
             inventory,
             link,
             under_way: BTreeMap::new(),
             full: false,
             status_due: false,
+            alerts_due: false,
             refused: None,
             denied: [None, None],
         }
@@ -126,6 +137,7 @@ impl Publisher {
                 },
                 // Who else ends is the app's business: an error here means that the sampler is gone.
                 Ok(()) = self.readings.changed() => self.take_reading(),
+                Ok(()) = self.firing.changed() => self.alerts_due = true,
                 // The status names interval and labels.
                 Ok(()) = self.config.changed() => self.status_due = true,
                 () = post.news() => {}
@@ -175,6 +187,9 @@ impl Publisher {
         if self.status_due || self.post.lock().status_due() {
             self.publish_status();
         }
+        if self.alerts_due {
+            self.publish_alerts();
+        }
         for _ in 0..AT_ONCE {
             if self.full {
                 return;
@@ -204,7 +219,7 @@ impl Publisher {
                 self.link.send_modify(|link| {
                     *link = Link { connected: true, problem: None, connections: link.connections + 1 };
                 });
-                self.status_due = true;
+                (self.status_due, self.alerts_due) = (true, true);
                 self.post.lock().connected();
             }
             Event::Disconnected { reason, retry_in } => {
@@ -229,8 +244,8 @@ impl Publisher {
             Event::Acked { id, .. } => {
                 let record = self.under_way.remove(&id);
                 self.post.lock().acknowledged(id, record.as_ref().map(|(_, kind, _)| *kind));
-                if self.denied[usize::from(id == STATUS_ID)].take().is_some() {
-                    info!("the broker takes this host's {} again", if id == STATUS_ID { "status" } else { "records" });
+                if self.denied[usize::from(id >= ALERTS_ID)].take().is_some() {
+                    info!("the broker takes this host's {} again", if id >= ALERTS_ID { "status" } else { "records" });
                 }
             }
             Event::Lost { id } => {
@@ -257,10 +272,10 @@ impl Publisher {
 
     fn book_refusal(&mut self, id: u64, code: Option<u8>, retry: bool, reason: String) {
         // Once per change: a missing access rule refuses every interval's records.
-        let before = self.denied[usize::from(id == STATUS_ID)].replace(reason.clone());
+        let before = self.denied[usize::from(id >= ALERTS_ID)].replace(reason.clone());
         let news = before.as_deref() != Some(reason.as_str());
         let Some((boot, kind, seq)) = self.under_way.remove(&id) else {
-            if id == STATUS_ID && news {
+            if id >= ALERTS_ID && news {
                 error!("the broker refuses this host's status: {reason}; check the broker's access rules");
             }
             return;
@@ -326,6 +341,22 @@ impl Publisher {
                 self.post.lock().status_sent();
             }
             Err(_) => debug!("the status goes out when there is room for it"),
+        }
+    }
+
+    /// The alerts that fire, for whoever asks the broker.
+    fn publish_alerts(&mut self) {
+        let alerts = self.firing.borrow_and_update().to_vec();
+        let message = {
+            let outbox = self.post.lock();
+            let (host, boot) = (outbox.host().clone(), outbox.boot().clone());
+            let topic = Topic::ActiveAlerts(host.clone()).to_string();
+            let active = ActiveAlerts { v: VERSION, host, boot, time: Timestamp::from(SystemTime::now()), alerts };
+            retained(topic, wire::encode(&active))
+        };
+        match self.client.try_publish(ALERTS_ID, message) {
+            Ok(()) => self.alerts_due = false,
+            Err(_) => debug!("the alerts that fire go out when there is room for them"),
         }
     }
 
@@ -423,9 +454,13 @@ fn bare_status(outbox: &Outbox, state: HostState) -> Status {
 }
 
 fn status_message(status: &Status) -> Message {
+    retained(Topic::Status(status.host.clone()).to_string(), wire::encode(status))
+}
+
+fn retained(topic: String, payload: Vec<u8>) -> Message {
     Message {
-        topic: Topic::Status(status.host.clone()).to_string(),
-        payload: Bytes::from(wire::encode(status)),
+        topic,
+        payload: Bytes::from(payload),
         retain: true,
         content_type: Some(CONTENT_TYPE.to_owned()),
         user_properties: Vec::new(),

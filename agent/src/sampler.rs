@@ -17,6 +17,7 @@ use crate::collectors::{self, CollectorSettings, Pass, Registry, Status};
 use crate::gauges::{self, Earlier, Gauge};
 use crate::host::HostRoot;
 use crate::processes::{ProcessUsage, SharedTable};
+use crate::rules::Shared;
 use crate::snapshot::{Families, Snapshot};
 
 /// Scrapes within this time share one pass.
@@ -96,6 +97,8 @@ pub struct Sampler {
     registry: Registry,
     /// Filled by the collector of that name; empty where it is disabled.
     processes: SharedTable,
+    /// What rules made.
+    rules: Shared,
     previous: Option<Arc<Reading>>,
     cost: Cost,
     /// When missed intervals were last told in the log.
@@ -104,11 +107,12 @@ pub struct Sampler {
 
 impl Sampler {
     /// Over this host, with these collectors. Reads nothing yet.
-    pub fn new(root: &HostRoot, settings: &CollectorSettings) -> Self {
+    pub fn new(root: &HostRoot, settings: &CollectorSettings, rules: Shared) -> Self {
         let processes = SharedTable::new(root, &settings.processes);
         Self {
             registry: registry(root, settings, &processes),
             processes,
+            rules,
             previous: None,
             cost: Cost::default(),
             warned: None,
@@ -130,6 +134,7 @@ impl Sampler {
             .as_ref()
             .map(|previous| Earlier { families: &previous.snapshot.families, elapsed: at.duration_since(previous.at) });
         let gauges = gauges::gauges(&families, earlier);
+        self.rules.append_to(&mut families);
         let total = families.single("node_memory_MemTotal_bytes");
         let processes = self.processes.lock().top(total);
         self.cost.passes += 1;
@@ -181,6 +186,7 @@ impl Sampler {
         let time = Timestamp::from(SystemTime::now());
         let mut families = self.empty();
         self.registry.run(Pass::Scrape, &mut families);
+        self.rules.append_to(&mut families);
         Snapshot { time, families }
     }
 }
@@ -259,9 +265,15 @@ impl Handle {
     }
 }
 
-/// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970.
-pub fn spawn(root: HostRoot, interval: Duration, settings: CollectorSettings) -> std::io::Result<Handle> {
-    spawn_by(since_epoch, root, interval, settings)
+/// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970. What
+/// `rules` made joins each of them.
+pub fn spawn(
+    root: HostRoot,
+    interval: Duration,
+    settings: CollectorSettings,
+    rules: Shared,
+) -> std::io::Result<Handle> {
+    spawn_by(since_epoch, root, interval, settings, rules)
 }
 
 /// By this clock, which may jump: it tells the time since 1970.
@@ -270,12 +282,14 @@ fn spawn_by(
     root: HostRoot,
     interval: Duration,
     settings: CollectorSettings,
+    rules: Shared,
 ) -> std::io::Result<Handle> {
     let (requests, inbox) = sync_channel(MAX_REQUESTS);
     let (publish, readings) = watch::channel(None);
-    thread::Builder::new()
-        .name("sampler".to_owned())
-        .spawn(move || run(&clock, &root, interval, &settings, &inbox, &publish))?;
+    thread::Builder::new().name("sampler".to_owned()).spawn(move || {
+        let sampler = Sampler::new(&root, &settings, rules);
+        run(&clock, &root, interval, sampler, &inbox, &publish);
+    })?;
     Ok(Handle { requests, readings })
 }
 
@@ -283,13 +297,12 @@ fn run(
     clock: &dyn Fn() -> Duration,
     root: &HostRoot,
     mut interval: Duration,
-    settings: &CollectorSettings,
+    mut sampler: Sampler,
     inbox: &Receiver<Request>,
     publish: &watch::Sender<Option<Arc<Reading>>>,
 ) {
     #[cfg(target_os = "linux")]
     let (pages, mut given_back) = (crate::host::memory::Pages::mapped(), None::<Instant>);
-    let mut sampler = Sampler::new(root, settings);
     let first = sampler.interval(interval);
     // An interval's pass serves scrapes as well as one of their own does.
     let mut fresh = (first.at, first.snapshot.clone());
@@ -406,7 +419,8 @@ mod tests {
         let offset = ahead.clone();
         let clock = move || since_epoch() + Duration::from_millis(offset.load(Ordering::Relaxed));
         let interval = Duration::from_millis(100);
-        let handle = spawn_by(clock, HostRoot::default(), interval, CollectorSettings::default()).unwrap();
+        let handle =
+            spawn_by(clock, HostRoot::default(), interval, CollectorSettings::default(), Shared::default()).unwrap();
         let mut readings = handle.readings();
         let mut passes = 0;
         for (now_ahead, missed) in [(2 * HOUR, 0), (HOUR, 0), (0, 0), (HOUR, HOUR / 100)] {
@@ -440,7 +454,7 @@ mod tests {
     #[tokio::test]
     async fn other_settings_leave_no_gap_until_the_next_interval() {
         let hour = Duration::from_secs(3600);
-        let handle = spawn(HostRoot::default(), hour, CollectorSettings::default()).unwrap();
+        let handle = spawn(HostRoot::default(), hour, CollectorSettings::default(), Shared::default()).unwrap();
         let first = handle.readings().wait_for(Option::is_some).await.unwrap().clone().unwrap();
         while first.at.elapsed() < COALESCE {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -454,7 +468,9 @@ mod tests {
 
     #[tokio::test]
     async fn intervals_and_scrapes_are_served_by_one_thread() {
-        let handle = spawn(HostRoot::default(), Duration::from_millis(100), CollectorSettings::default()).unwrap();
+        let handle =
+            spawn(HostRoot::default(), Duration::from_millis(100), CollectorSettings::default(), Shared::default())
+                .unwrap();
         let mut readings = handle.readings();
         let first = readings.wait_for(Option::is_some).await.unwrap().clone().unwrap();
         assert!(first.first && first.processes.is_none());

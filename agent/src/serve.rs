@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::outbox::{Counts, Post, PutError};
 use crate::own_process::OwnProcess;
 use crate::publisher::Link;
 use crate::push::{BodyFault, logs, pipeline};
+use crate::rules::{self, QueryError};
 use crate::sampler::{Handle, Reading};
 use crate::snapshot::{Families, Labels, Section};
 
@@ -37,12 +38,16 @@ const TURN_TIME: Duration = Duration::from_secs(10);
 /// A page of metrics seldom has more. What a larger one needed is given back after it.
 const KEPT_TEXT: usize = 1 << 20;
 
+/// Seconds since 1970: the year 9999.
+const LATEST: f64 = 253_402_300_800.0;
+
 /// Everything that an answer is made of.
 pub struct Server {
     sampler: Handle,
     config: watch::Receiver<Arc<Config>>,
     /// `None` where `mqtt.enabled` is false.
     publishing: Option<Publishing>,
+    rules: OnceLock<rules::Handle>,
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
@@ -123,11 +128,12 @@ impl Handler for Server {
             (path, &Method::GET | &Method::HEAD) => match path {
                 "/" => self.landing(),
                 "/metrics" => self.metrics(&request).await,
+                "/api/v1/query" => self.query(&request).await,
                 "/healthz" => text(StatusCode::OK, "ok"),
                 "/readyz" => self.ready(),
                 _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
             },
-            ("/" | "/metrics" | "/healthz" | "/readyz", _) => method_not_allowed("GET, HEAD"),
+            ("/" | "/metrics" | "/api/v1/query" | "/healthz" | "/readyz", _) => method_not_allowed("GET, HEAD"),
             _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
         }
     }
@@ -149,11 +155,66 @@ impl Server {
             sampler,
             config,
             publishing,
+            rules: OnceLock::new(),
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
             push_refused: Default::default(),
             large_bodies: Semaphore::new(LARGE_BODIES),
+        }
+    }
+
+    /// Says who evaluates.
+    pub fn evaluates(&self, rules: rules::Handle) {
+        // Once, before anything is served.
+        let _ = self.rules.set(rules);
+    }
+
+    /// What is told besides the snapshot: what was derived from it, and the agent about itself.
+    pub fn describe_all(&self, reading: &Reading, out: &mut Families) {
+        gauges::expose(&reading.gauges, out);
+        out.section(Section::Of(collectors::PROCESSES));
+        gauges::expose_processes(reading.processes.as_deref().unwrap_or_default(), out);
+        self.describe(reading, out);
+    }
+
+    /// Prometheus' instant query, over what is kept for rules and over the last reading.
+    async fn query(&self, request: &Request) -> Response {
+        let mut text = None;
+        let mut time = None;
+        for (name, value) in pairs(request.query.as_deref().unwrap_or_default()) {
+            match &*name {
+                "query" => text = Some(value),
+                "time" => time = Some(value),
+                _ => {}
+            }
+        }
+        let bad = |why: &str| json(StatusCode::BAD_REQUEST, &rules::fault("bad_data", why));
+        let at = match time.map(|time| time.parse::<f64>()) {
+            None => None,
+            Some(Ok(seconds)) if seconds.abs() < LATEST => Some((seconds * 1000.0) as i64),
+            Some(_) => return bad("`time` is not a number of seconds since 1970"),
+        };
+        let Some(text) = text else { return bad("`query` is missing: /api/v1/query?query=up") };
+        let expr = match ::rules::parse(&text) {
+            Ok(expr) => expr,
+            Err(error) => {
+                let (line, column) = error.line_column(&text);
+                return bad(&format!("{line}:{column}: {error}"));
+            }
+        };
+        let Some(evaluating) = self.rules.get() else {
+            return json(StatusCode::SERVICE_UNAVAILABLE, &rules::fault("unavailable", "the agent is starting"));
+        };
+        let now = Timestamp::from(SystemTime::now()).as_millis();
+        match evaluating.query(expr, at).await {
+            Ok(value) => json(StatusCode::OK, &rules::answer(&value, at.unwrap_or(now) as f64 / 1000.0)),
+            Err(error @ QueryError::Failed(_)) => {
+                json(StatusCode::UNPROCESSABLE_ENTITY, &rules::fault("execution", &error.to_string()))
+            }
+            Err(error @ QueryError::Busy) => {
+                json(StatusCode::SERVICE_UNAVAILABLE, &rules::fault("unavailable", &error.to_string()))
+            }
         }
     }
 
@@ -175,10 +236,7 @@ impl Server {
         };
         let mut derived = std::mem::take(&mut scrapes.derived);
         if let Some(reading) = self.sampler.latest() {
-            gauges::expose(&reading.gauges, &mut derived);
-            derived.section(Section::Of(collectors::PROCESSES));
-            gauges::expose_processes(reading.processes.as_deref().unwrap_or_default(), &mut derived);
-            self.describe(&reading, &mut derived);
+            self.describe_all(&reading, &mut derived);
         }
         self.describe_exporter(scrapes, &mut derived);
         scrapes.count(StatusCode::OK);
@@ -271,6 +329,9 @@ impl Server {
             out.value(f64::from(counts.valid));
         }
 
+        if let Some(rules) = self.rules.get() {
+            rules.told().describe(out);
+        }
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();
         out.gauge("utilizer_mqtt_connected", "1 with a connection to the broker.");
@@ -367,7 +428,7 @@ impl Server {
              td,th{{text-align:left;padding:.1em 1em .1em 0;vertical-align:top}}.failed{{color:#b00020}}</style>\
              <h1>utilizer-agent</h1><p>Version {} on <b>{host}</b>, every {}.</p>\
              <ul><li><a href=\"/metrics\">/metrics</a> for Prometheus</li><li><a href=\"/healthz\">/healthz</a>, \
-             <a href=\"/readyz\">/readyz</a></li><li>POST <code>/v1/logs</code>, <code>/v1/pipeline</code> from this \
+             <a href=\"/readyz\">/readyz</a></li><li><code>/api/v1/query?query=…</code> for PromQL</li><li>POST <code>/v1/logs</code>, <code>/v1/pipeline</code> from this \
              host</li></ul><h2>Broker</h2><p>{}</p><h2>Collectors</h2>",
             crate::VERSION,
             daemon::config::duration::format(config.interval),
@@ -504,6 +565,10 @@ fn architecture() -> &'static str {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response {
+    content(status, "application/json", body.to_string())
 }
 
 #[cfg(test)]

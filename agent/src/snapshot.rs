@@ -93,6 +93,8 @@ pub enum Section {
     Exporter,
     /// About the collectors: each sample is that of the collector in its label `collector`.
     Collectors,
+    /// Made by rules over what stands in snapshots; rules do not take it in again.
+    Rules,
     /// Of the collector of this name.
     Of(&'static str),
 }

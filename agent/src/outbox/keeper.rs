@@ -77,10 +77,19 @@ impl Bell {
 pub struct Keeping {
     bell: std::sync::Arc<Bell>,
     thread: Option<JoinHandle<()>>,
+    /// The spool's folder.
+    dir: PathBuf,
     /// A folder that goes with this run.
     pub(super) temporary: Option<PathBuf>,
     /// Held for the lock on the spool's folder.
     _lock: File,
+}
+
+impl Keeping {
+    /// The spool's folder, where what belongs to it can stand as well.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
 }
 
 impl Drop for Keeping {
@@ -114,6 +123,7 @@ impl Keeper {
     }
 
     pub(super) fn spawn(mut self, lock: File) -> io::Result<Keeping> {
+        let dir = self.dir.clone();
         let bell = self.post.bell.clone();
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             let mut last = Instant::now();
@@ -131,7 +141,7 @@ impl Keeper {
                 }
             }
         })?;
-        Ok(Keeping { bell, thread: Some(thread), temporary: None, _lock: lock })
+        Ok(Keeping { bell, thread: Some(thread), dir, temporary: None, _lock: lock })
     }
 
     fn say(&mut self, result: io::Result<()>) {

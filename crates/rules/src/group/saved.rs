@@ -46,6 +46,13 @@ pub(super) struct SavedAlert {
     missing_since: Option<Millis>,
 }
 
+impl Saved {
+    /// Whether nothing is pending and nothing fires.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
 pub(super) fn pairs(labels: &Labels) -> Vec<(String, String)> {
     labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

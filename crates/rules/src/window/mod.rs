@@ -61,7 +61,7 @@ impl Default for Limits {
 }
 
 /// Who gives rounds: a collector of the host, a target that is scraped, a recording rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u32);
 
 /// Why a round is not taken.

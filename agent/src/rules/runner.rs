@@ -1,0 +1,546 @@
+//! The thread that evaluates.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use rules::ast::{Expr, Millis};
+use rules::eval::Options;
+use rules::group::{self, Engine, Saved, State};
+use rules::window::{Limits, Source, Window};
+use rules::{Labels, Rules, Sample, Series, Storage};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+use wire::Timestamp;
+use wire::messages::{Alert, AlertState, AlertTransition};
+
+use super::series::{Maker, Shared};
+use super::states::States;
+use super::told::{Evaluation, Told};
+use crate::config::Config;
+use crate::outbox::{Post, PutError};
+use crate::sampler::Reading;
+use crate::snapshot::{Families, Section};
+
+/// So long rules wait at most for the samples that they look back on: until then nothing is resolved that fired before a
+/// restart, and nothing new fires.
+const SETTLE: Duration = Duration::from_secs(3600);
+
+/// Transitions that wait for room in the spool.
+const MOST_UNSENT: usize = 10_000;
+
+/// Before the spool is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Requests that wait for the thread.
+const MOST_COMMANDS: usize = 16;
+
+/// Rules and windows are on the heap; what stands here are the walks over expressions, whose depth is bounded.
+const STACK: usize = 2 << 20;
+
+/// What the agent says of itself beside a reading.
+pub type Describe = Box<dyn Fn(&Reading, &mut Families) + Send>;
+
+/// What the thread works with.
+pub struct Parts {
+    /// The configuration, with its rules.
+    pub config: Arc<Config>,
+    /// What the host measures.
+    pub readings: watch::Receiver<Option<Arc<Reading>>>,
+    /// What is to be told besides that.
+    pub describe: Describe,
+    /// Where series go that join the next snapshot.
+    pub series: Shared,
+    /// Where transitions go; nowhere but to the log without it.
+    pub post: Option<Post>,
+    /// The folder of the states.
+    pub states: PathBuf,
+}
+
+/// Talks to the thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    told: watch::Receiver<Arc<Told>>,
+    firing: watch::Receiver<Arc<Vec<Alert>>>,
+}
+
+/// The thread itself.
+#[derive(Debug)]
+pub struct Running {
+    thread: JoinHandle<Last>,
+    stop: oneshot::Sender<()>,
+}
+
+/// The states at the end.
+#[derive(Debug)]
+pub struct Last(States, Saved);
+
+#[derive(Debug)]
+enum Command {
+    Reload(Arc<Config>),
+    Refused,
+    Query(Box<Expr>, Option<Millis>, oneshot::Sender<Result<rules::Value, String>>),
+}
+
+/// Why a query has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The expression fails over these samples.
+    #[error("{0}")]
+    Failed(String),
+    /// The thread has too much to do, or is gone.
+    #[error("rules are being evaluated; try again")]
+    Busy,
+}
+
+impl Handle {
+    /// What there is to tell, as of the last evaluation.
+    pub fn told(&self) -> Arc<Told> {
+        self.told.borrow().clone()
+    }
+
+    /// The alerts that fire; a change of their values alone is none.
+    pub fn firing(&self) -> watch::Receiver<Arc<Vec<Alert>>> {
+        self.firing.clone()
+    }
+
+    /// Takes over other rules.
+    pub fn reload(&self, config: Arc<Config>) {
+        if self.commands.try_send(Command::Reload(config)).is_err() {
+            error!("rules stay as they are: the thread that evaluates them does not answer; restart the agent");
+        }
+    }
+
+    /// The rules on disk can't be used.
+    pub fn refused(&self) {
+        let _ = self.commands.try_send(Command::Refused);
+    }
+
+    /// Evaluates an expression over what is kept for rules and over the last reading.
+    pub async fn query(&self, expr: Expr, at: Option<Millis>) -> Result<rules::Value, QueryError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command::Query(Box::new(expr), at, reply)).map_err(|_| QueryError::Busy)?;
+        answer.await.map_err(|_| QueryError::Busy)?.map_err(QueryError::Failed)
+    }
+
+    /// Returns when the thread has ended, which it does not as long as this is there.
+    pub async fn ended(&mut self) {
+        while self.told.changed().await.is_ok() {}
+    }
+}
+
+impl Running {
+    /// Ends it. What this gives is written when the spool is synced: it says what was announced.
+    pub fn stop(self) -> Option<Last> {
+        // One that is gone already has said why.
+        let _ = self.stop.send(());
+        self.thread.join().ok()
+    }
+}
+
+impl Last {
+    /// Writes the states.
+    pub fn write(mut self) {
+        self.0.write(&self.1);
+    }
+}
+
+/// Starts the thread.
+pub fn spawn(parts: Parts) -> std::io::Result<(Handle, Running)> {
+    let (commands, inbox) = mpsc::channel(MOST_COMMANDS);
+    let (tell, told) = watch::channel(Arc::default());
+    let (fire, firing) = watch::channel(Arc::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = thread::Builder::new().name("rules".to_owned()).stack_size(STACK).spawn(move || {
+        let runner = Runner::new(parts, tell, fire);
+        runtime.block_on(runner.run(inbox, stopped))
+    })?;
+    Ok((Handle { commands, told, firing }, Running { thread, stop }))
+}
+
+struct Runner {
+    readings: watch::Receiver<Option<Arc<Reading>>>,
+    describe: Describe,
+    series: Shared,
+    post: Option<Post>,
+    states: States,
+    engine: Engine,
+    window: Window,
+    source: Source,
+    /// `job` and `instance`.
+    target: Vec<(String, String)>,
+    external: Vec<(String, String)>,
+    rules: usize,
+    last: Option<Arc<Reading>>,
+    own: Families,
+    maker: Maker,
+    unsent: VecDeque<(Timestamp, AlertTransition)>,
+    told: Told,
+    tell: watch::Sender<Arc<Told>>,
+    fire: watch::Sender<Arc<Vec<Alert>>>,
+    /// What the window had no room for, said once.
+    crowded: bool,
+}
+
+fn settings(config: &Config) -> group::Settings {
+    group::Settings {
+        interval: millis(config.rules.interval),
+        external_labels: Labels::new(config.labels.iter()),
+        external_url: config.rules.external_url.clone(),
+        options: Options::default(),
+        settle: millis(SETTLE),
+        ..group::Settings::default()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        series: config.rules.max_series,
+        bytes: usize::try_from(config.rules.max_bytes).unwrap_or(usize::MAX),
+        max_age: millis(config.rules.max_history),
+    }
+}
+
+fn target(config: &Config) -> Vec<(String, String)> {
+    let instance = config.rules.instance.clone().unwrap_or_else(|| config.host.to_string());
+    vec![("job".to_owned(), config.rules.job.clone()), ("instance".to_owned(), instance)]
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn now() -> Millis {
+    Timestamp::from(SystemTime::now()).as_millis()
+}
+
+impl Runner {
+    fn new(parts: Parts, tell: watch::Sender<Arc<Told>>, fire: watch::Sender<Arc<Vec<Alert>>>) -> Self {
+        let Parts { config, readings, describe, series, post, states } = parts;
+        let rules = config.fresh_rules.take();
+        let count = rules.count();
+        let (window, rules) = match Window::new(rules.needs(), limits(&config)) {
+            Ok(window) => (window, rules),
+            Err(error) => {
+                // Checked with the configuration.
+                error!("BUG: {error}");
+                (
+                    Window::new([], limits(&config)).unwrap_or_else(|_| unreachable!("BUG: no need is too long")),
+                    Rules::default(),
+                )
+            }
+        };
+        let (states, saved) = States::open(&states);
+        let mut runner = Self {
+            readings,
+            describe,
+            series,
+            post,
+            states,
+            engine: Engine::new(rules, settings(&config)),
+            source: Source::default(),
+            window,
+            target: target(&config),
+            external: external(&config),
+            rules: count,
+            last: None,
+            own: Families::default(),
+            maker: Maker::default(),
+            unsent: VecDeque::new(),
+            told: Told { reloaded: true, ..Told::default() },
+            tell,
+            fire,
+            crowded: false,
+        };
+        runner.source = runner.window.source(runner.target.clone());
+        if let Some(saved) = saved {
+            match runner.engine.restore(&saved, now()) {
+                Ok(resolved) => runner.announce(resolved),
+                Err(error) => warn!("{error}; what fired before the restart is announced again"),
+            }
+        }
+        runner
+    }
+
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut stop: oneshot::Receiver<()>) -> Last {
+        self.tell();
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                _ = &mut stop => break,
+                Some(command) = inbox.recv() => self.obey(command),
+                // The end of the sampler is the app's business.
+                Ok(()) = self.readings.changed() => self.take_reading(),
+                () = tokio::time::sleep(wake) => {}
+            }
+            self.evaluate();
+            self.send();
+            if self.states.due() <= Instant::now() && self.unsent.is_empty() {
+                self.states.write(&self.engine.saved());
+            }
+        }
+        self.send();
+        let saved = self.engine.saved();
+        Last(self.states, saved)
+    }
+
+    /// How long there is nothing to do if nothing happens.
+    fn wake(&mut self) -> Duration {
+        let now = now();
+        let next = self.last.as_ref().and_then(|_| self.engine.next(now));
+        let next = next.map_or(Duration::MAX, |next| Duration::from_millis((next - now).max(0).unsigned_abs()));
+        if !self.unsent.is_empty() {
+            return next.min(ASK_AGAIN);
+        }
+        next.min(self.states.due().saturating_duration_since(Instant::now()))
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reload(config) => {
+                let rules = config.fresh_rules.take();
+                if let Err(error) = self.window.retarget(rules.needs()) {
+                    // Checked with the configuration, but for limits that need a restart.
+                    error!("rules stay as they are: {error}");
+                    self.told.reloaded = false;
+                    return self.tell();
+                }
+                self.rules = rules.count();
+                self.external = external(&config);
+                let resolved = self.engine.reload(rules, now(), &mut self.window);
+                self.announce(resolved);
+                self.states.changed();
+                self.told.reloaded = true;
+                info!("{} rules are in force", self.rules);
+                self.show();
+            }
+            Command::Refused => {
+                self.told.reloaded = false;
+                self.tell();
+            }
+            Command::Query(expr, at, reply) => {
+                let present = Present { window: &self.window, last: self.last.as_deref(), target: &self.target };
+                let value = rules::evaluate(&expr, &present, at.unwrap_or_else(now), &Options::default());
+                // Whoever asked may have gone away.
+                let _ = reply.send(value.map_err(|error| error.to_string()));
+            }
+        }
+    }
+
+    fn take_reading(&mut self) {
+        let Some(reading) = self.readings.borrow_and_update().clone() else { return };
+        if self.rules > 0 {
+            self.own.clear();
+            (self.describe)(&reading, &mut self.own);
+            self.feed(&reading);
+        }
+        self.last = Some(reading);
+    }
+
+    fn feed(&mut self, reading: &Reading) {
+        let mut round = match self.window.round(self.source, reading.snapshot.time.as_millis()) {
+            Ok(round) => round,
+            // Counted by the window, and over in a minute.
+            Err(error) => return tracing::debug!("{error}"),
+        };
+        if round.family("up") {
+            round.sample(std::iter::empty(), 1.0);
+        }
+        for family in reading.snapshot.families.iter().chain(self.own.iter()) {
+            if family.section == Section::Rules {
+                continue;
+            }
+            let wanted = match family.head.suffix {
+                "" => round.family(&family.head.name),
+                suffix => round.family(&format!("{}{suffix}", family.head.name)),
+            };
+            if wanted {
+                family.samples.iter().for_each(|sample| round.sample(sample.labels.iter(), sample.value));
+            }
+        }
+        let crowded = round.end().left_out;
+        if let Some(error) = &crowded
+            && !self.crowded
+        {
+            warn!("{error} (rules.max_series)");
+        }
+        self.crowded = crowded.is_some();
+    }
+
+    fn evaluate(&mut self) {
+        if self.last.is_none() {
+            return;
+        }
+        let mut evaluated = false;
+        while let Some(due) = self.engine.due(now()) {
+            let begun = Instant::now();
+            let round = self.engine.evaluate(&due, &mut self.window);
+            let took = begun.elapsed();
+            self.told.evaluation = Evaluation { total: self.told.evaluation.total + took, last: took };
+            for group::RuleFault { file, group, rule, message } in &round.faults {
+                warn!("{file}: rule {rule} of group {group}: {message}");
+            }
+            if round.changed {
+                self.states.changed();
+            }
+            self.announce(round.transitions);
+            evaluated = true;
+        }
+        if evaluated {
+            self.show();
+        }
+    }
+
+    /// Into the log and towards the spool.
+    fn announce(&mut self, alerts: Vec<group::Alert>) {
+        for alert in alerts {
+            let alert_labels = alert.labels.to_string();
+            let state = match alert.state {
+                State::Firing => AlertState::Firing,
+                State::Resolved => AlertState::Resolved,
+                State::Pending => continue,
+            };
+            match state {
+                AlertState::Firing => warn!("alert fires: {alert_labels}, value {}", alert.value),
+                AlertState::Resolved => info!("alert is over: {alert_labels}"),
+            }
+            if self.post.is_none() {
+                continue;
+            }
+            let alert = wire_alert(&alert, &self.external);
+            let time = alert.resolved_at.unwrap_or(alert.fired_at);
+            if self.unsent.len() >= MOST_UNSENT {
+                self.unsent.pop_front();
+                self.lost("too many wait for room in the spool");
+            }
+            self.unsent.push_back((time, AlertTransition { state, alert }));
+        }
+    }
+
+    fn lost(&mut self, why: &str) {
+        if self.told.lost == 0 {
+            error!("the beginning or end of an alert is lost: {why}");
+        }
+        self.told.lost += 1;
+    }
+
+    fn send(&mut self) {
+        let Some(post) = self.post.clone() else { return };
+        while let Some((time, transition)) = self.unsent.front() {
+            match post.put(*time, transition.clone()) {
+                Ok(_) => {}
+                Err(error @ PutError::Large(..)) => self.lost(&error.to_string()),
+                // There is room again when older records of less value went, or the disk is well.
+                Err(_) => return,
+            }
+            self.unsent.pop_front();
+        }
+    }
+
+    /// Shows what the last evaluations made.
+    fn show(&mut self) {
+        let made = self.engine.recorded().chain(self.engine.alert_series());
+        let made = made.map(|(labels, sample)| (labels, sample.value));
+        let last = self.last.clone();
+        let collected = |name: &str| {
+            last.as_ref().is_some_and(|reading| {
+                let families = reading.snapshot.families.iter().chain(self.own.iter());
+                families.filter(|family| family.section != Section::Rules).any(|family| family.head.name == name)
+            })
+        };
+        let families = self.maker.families(made, &self.target, collected);
+        self.series.set(families);
+        let mut firing: Vec<Alert> = Vec::new();
+        self.told.pending = 0;
+        for alert in self.engine.alerts() {
+            match alert.state {
+                State::Firing => firing.push(wire_alert(alert, &self.external)),
+                State::Pending => self.told.pending += 1,
+                State::Resolved => {}
+            }
+        }
+        crate::order::sort_by(&mut firing, |a, b| a.fingerprint.cmp(&b.fingerprint));
+        let same = |a: &Alert, b: &Alert| (&a.fingerprint, a.fired_at) == (&b.fingerprint, b.fired_at);
+        self.fire.send_if_modified(|before| {
+            let changed = before.len() != firing.len() || before.iter().zip(&firing).any(|(a, b)| !same(a, b));
+            if changed {
+                *before = Arc::new(firing.clone());
+            }
+            changed
+        });
+        self.told.firing = firing;
+        self.told.rules = self.rules;
+        self.told.groups = self.engine.groups().count();
+        self.told.failing = self.engine.health().filter(|rule| rule.error.is_some()).count();
+        self.told.counts = self.engine.counts();
+        self.told.usage = self.window.usage();
+        let counts = self.window.counts();
+        self.told.left_out = counts.left_out + counts.labels_too_long + counts.forgotten_early;
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.tell.send_replace(Arc::new(self.told.clone()));
+    }
+}
+
+fn external(config: &Config) -> Vec<(String, String)> {
+    config.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// With the host's external labels, where the alert has none of that name.
+fn wire_alert(alert: &group::Alert, external: &[(String, String)]) -> Alert {
+    let missing = external.iter().filter(|(name, _)| alert.labels.get(name).is_empty());
+    let labels = alert.labels.overlaid(missing.map(|(name, value)| (name.as_str(), value.as_str())));
+    let set = |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Alert {
+        fingerprint: group::fingerprint(&labels),
+        labels: set(&labels),
+        annotations: set(&alert.annotations),
+        value: wire::Value(alert.value),
+        active_at: Timestamp::from_millis(alert.active_at),
+        fired_at: Timestamp::from_millis(alert.fired_at.unwrap_or(alert.active_at)),
+        resolved_at: alert.resolved_at.map(Timestamp::from_millis),
+    }
+}
+
+/// What a query sees: all that is kept for rules, and of everything else the last reading.
+struct Present<'a> {
+    window: &'a Window,
+    last: Option<&'a Reading>,
+    target: &'a [(String, String)],
+}
+
+impl Storage for Present<'_> {
+    fn series(&self, selector: &rules::ast::Selector, after: Millis, until: Millis) -> Vec<Series> {
+        let mut found = self.window.series(selector, after, until);
+        let Some(reading) = self.last else { return found };
+        let time = reading.snapshot.time.as_millis();
+        if time <= after || time > until {
+            return found;
+        }
+        for family in reading.snapshot.families.iter() {
+            let name = format!("{}{}", family.head.name, family.head.suffix);
+            let of_name =
+                |matcher: &rules::labels::Matcher| matcher.name != rules::sample::NAME || matcher.matches(&name);
+            if !selector.matchers.iter().all(of_name) {
+                continue;
+            }
+            for sample in family.samples {
+                let target = self.target.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                let labels = sample.labels.iter().chain(target).chain([(rules::sample::NAME, name.as_str())]);
+                let labels = Labels::new(labels);
+                if selector.matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)))
+                    && found.iter().all(|series| series.labels != labels)
+                {
+                    found.push(Series { labels, samples: vec![Sample { time, value: sample.value }] });
+                }
+            }
+        }
+        found
+    }
+}
