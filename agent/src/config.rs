@@ -884,6 +884,7 @@ mod tests {
                 key_file: file.mqtt.key_file.clone(),
                 ..defaults.mqtt
             },
+            rules: RulesSection { instance: file.rules.instance.clone(), ..defaults.rules },
             ..defaults
         };
         assert_eq!(file, expected);

@@ -13,7 +13,7 @@ use mqtt::{Cause, Client, Event, Events, Message, PublishError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use wire::messages::{
-    ActiveAlerts, Alert, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus,
+    ActiveAlerts, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus,
 };
 use wire::{BootId, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::inventory;
 use crate::message;
 use crate::outbox::{Outbox, Outgoing, Post, PutError};
+use crate::rules::Firing;
 use crate::sampler::Reading;
 
 /// Time that a stop gives the broker to acknowledge what is under way: the whole stop has 5 s.
@@ -68,7 +69,7 @@ pub struct Publisher {
     events: Events,
     post: Post,
     readings: watch::Receiver<Option<Arc<Reading>>>,
-    firing: watch::Receiver<Arc<Vec<Alert>>>,
+    firing: Firing,
     config: watch::Receiver<Arc<Config>>,
     inventory: Inventory,
     link: watch::Sender<Link>,
@@ -92,7 +93,7 @@ impl Publisher {
         (client, events): (Client, Events),
         post: Post,
         readings: watch::Receiver<Option<Arc<Reading>>>,
-        firing: watch::Receiver<Arc<Vec<Alert>>>,
+        firing: Firing,
         config: watch::Receiver<Arc<Config>>,
         inventory: Inventory,
         link: watch::Sender<Link>,
@@ -346,7 +347,9 @@ impl Publisher {
 
     /// The alerts that fire, for whoever asks the broker.
     fn publish_alerts(&mut self) {
-        let alerts = self.firing.borrow_and_update().to_vec();
+        // The thread that evaluates says in a moment what fired before a restart.
+        let Some(alerts) = self.firing.borrow_and_update().clone() else { return };
+        let alerts = alerts.to_vec();
         let message = {
             let outbox = self.post.lock();
             let (host, boot) = (outbox.host().clone(), outbox.boot().clone());

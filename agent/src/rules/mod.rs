@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::{answer, fault};
 pub use files::load;
-pub use runner::{Handle, Parts, QueryError, Running, spawn};
+pub use runner::{Describe, Firing, Handle, Parts, QueryError, Running, spawn};
 pub use series::Shared;
 pub use told::{Evaluation, Told};
 

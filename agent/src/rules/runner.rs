@@ -64,8 +64,11 @@ pub struct Parts {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     told: watch::Receiver<Arc<Told>>,
-    firing: watch::Receiver<Arc<Vec<Alert>>>,
+    firing: Firing,
 }
+
+/// The alerts that fire; nothing before that is known.
+pub type Firing = watch::Receiver<Option<Arc<Vec<Alert>>>>;
 
 /// The thread itself.
 #[derive(Debug)]
@@ -103,7 +106,7 @@ impl Handle {
     }
 
     /// The alerts that fire; a change of their values alone is none.
-    pub fn firing(&self) -> watch::Receiver<Arc<Vec<Alert>>> {
+    pub fn firing(&self) -> Firing {
         self.firing.clone()
     }
 
@@ -152,7 +155,7 @@ impl Last {
 pub fn spawn(parts: Parts) -> std::io::Result<(Handle, Running)> {
     let (commands, inbox) = mpsc::channel(MOST_COMMANDS);
     let (tell, told) = watch::channel(Arc::default());
-    let (fire, firing) = watch::channel(Arc::default());
+    let (fire, firing) = watch::channel(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("rules".to_owned()).stack_size(STACK).spawn(move || {
@@ -181,7 +184,7 @@ struct Runner {
     unsent: VecDeque<(Timestamp, AlertTransition)>,
     told: Told,
     tell: watch::Sender<Arc<Told>>,
-    fire: watch::Sender<Arc<Vec<Alert>>>,
+    fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
     /// What the window had no room for, said once.
     crowded: bool,
 }
@@ -219,7 +222,7 @@ fn now() -> Millis {
 }
 
 impl Runner {
-    fn new(parts: Parts, tell: watch::Sender<Arc<Told>>, fire: watch::Sender<Arc<Vec<Alert>>>) -> Self {
+    fn new(parts: Parts, tell: watch::Sender<Arc<Told>>, fire: watch::Sender<Option<Arc<Vec<Alert>>>>) -> Self {
         let Parts { config, readings, describe, series, post, states } = parts;
         let rules = config.fresh_rules.take();
         let count = rules.count();
@@ -267,7 +270,8 @@ impl Runner {
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut stop: oneshot::Receiver<()>) -> Last {
-        self.tell();
+        // With what fired before a restart.
+        self.show();
         loop {
             let wake = self.wake();
             tokio::select! {
@@ -466,9 +470,12 @@ impl Runner {
         crate::order::sort_by(&mut firing, |a, b| a.fingerprint.cmp(&b.fingerprint));
         let same = |a: &Alert, b: &Alert| (&a.fingerprint, a.fired_at) == (&b.fingerprint, b.fired_at);
         self.fire.send_if_modified(|before| {
-            let changed = before.len() != firing.len() || before.iter().zip(&firing).any(|(a, b)| !same(a, b));
+            let equal = |before: &Arc<Vec<Alert>>| {
+                before.len() == firing.len() && before.iter().zip(&firing).all(|(a, b)| same(a, b))
+            };
+            let changed = !before.as_ref().is_some_and(equal);
             if changed {
-                *before = Arc::new(firing.clone());
+                *before = Some(Arc::new(firing.clone()));
             }
             changed
         });
