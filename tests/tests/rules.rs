@@ -20,7 +20,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "utilizer-exporter",
         &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"],
     ),
-    ("utilizer-agent", &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"]),
+    (
+        "utilizer-agent",
+        &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt", "utilizer-rules"],
+    ),
     ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-sqlite", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),

@@ -76,9 +76,14 @@ fn a_host_says_what_it_is_and_sends_each_interval() {
         options
     });
     late.status("offline", 0);
-    let messages = late.messages();
-    assert_eq!(messages.len(), 1, "{messages:?}");
-    assert!(messages[0].retain && messages[0].content_type.as_deref() == Some("application/json"));
+    // The status, and the alerts that fire: none.
+    let messages = wait_for("both states", || Some(late.messages()).filter(|messages| messages.len() == 2));
+    for message in &messages {
+        assert!(message.retain && message.content_type.as_deref() == Some("application/json"), "{messages:?}");
+    }
+    let active = messages.iter().find(|message| message.topic == "utilizer/v1/telemetry/h/alerts/active").unwrap();
+    let active: Value = serde_json::from_slice(&active.payload).unwrap();
+    assert_eq!((&active["alerts"], &active["boot"]), (&serde_json::json!([]), &birth["boot"]));
 }
 
 #[test]
