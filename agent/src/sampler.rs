@@ -70,6 +70,12 @@ pub struct Reading {
 }
 
 impl Reading {
+    #[cfg(test)]
+    pub(crate) fn made(mut self, before: Duration) -> Self {
+        self.at = self.at.checked_sub(before).unwrap_or(self.at);
+        self
+    }
+
     /// How long ago it was made, where a newer one should be there by now: the sampler hangs.
     pub fn overdue(&self) -> Option<Duration> {
         let age = self.at.elapsed();
@@ -159,6 +165,14 @@ impl Sampler {
         self.previous
             .as_ref()
             .map_or_else(Families::default, |previous| Families::sized_as(&previous.snapshot.families))
+    }
+
+    /// As [`Sampler::interval`], and nothing of it is kept.
+    #[cfg(test)]
+    pub(crate) fn forgetful(&mut self, interval: Duration) -> Arc<Reading> {
+        let reading = self.interval(interval);
+        self.previous = None;
+        reading
     }
 
     /// Takes note of intervals without a pass.

@@ -179,6 +179,8 @@ struct Runner {
     external: Vec<(String, String)>,
     rules: usize,
     last: Option<Arc<Reading>>,
+    /// When the sampler was last found to hang.
+    down: Option<Instant>,
     own: Families,
     maker: Maker,
     unsent: VecDeque<(Timestamp, AlertTransition)>,
@@ -251,6 +253,7 @@ impl Runner {
             external: external(&config),
             rules: count,
             last: None,
+            down: None,
             own: Families::default(),
             maker: Maker::default(),
             unsent: VecDeque::new(),
@@ -315,6 +318,7 @@ impl Runner {
                 }
                 self.rules = rules.count();
                 self.external = external(&config);
+                self.engine.set_external_labels(Labels::new(config.labels.iter()));
                 let resolved = self.engine.reload(rules, now(), &mut self.window);
                 self.announce(resolved);
                 self.states.changed();
@@ -375,10 +379,24 @@ impl Runner {
         self.crowded = crowded.is_some();
     }
 
-    fn evaluate(&mut self) {
-        if self.last.is_none() {
-            return;
+    /// A sampler that hangs is a target that is down: `up` is 0, and everything else has ended.
+    fn look_for_the_sampler(&mut self, reading: &Reading) {
+        if reading.overdue().is_none() {
+            self.down = None;
+        } else if self.rules > 0 && self.down.is_none_or(|at| at.elapsed() >= reading.interval) {
+            self.down = Some(Instant::now());
+            if let Ok(mut round) = self.window.round(self.source, now()) {
+                if round.family("up") {
+                    round.sample(std::iter::empty(), 0.0);
+                }
+                round.end();
+            }
         }
+    }
+
+    fn evaluate(&mut self) {
+        let Some(reading) = self.last.clone() else { return };
+        self.look_for_the_sampler(&reading);
         let mut evaluated = false;
         while let Some(due) = self.engine.due(now()) {
             let begun = Instant::now();
@@ -549,5 +567,56 @@ impl Storage for Present<'_> {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collectors::CollectorSettings;
+    use crate::config::File;
+    use crate::host::HostRoot;
+    use crate::rules::RulesSection;
+    use crate::sampler::Sampler;
+
+    #[tokio::test]
+    async fn a_sampler_that_hangs_is_a_target_that_is_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.yml");
+        let text = "groups:\n- {name: g, rules: [{record: load, expr: 'node_load1 * up'}]}\n";
+        std::fs::write(&file, text).unwrap();
+        let files = vec![file.display().to_string()];
+        let rules = RulesSection { files, interval: Duration::from_millis(100), ..RulesSection::default() };
+        let config = Arc::new(Config::from_file(File { rules, ..File::default() }).unwrap());
+        let mut sampler = Sampler::new(&HostRoot::default(), &CollectorSettings::default(), Shared::default());
+        let mut reading = || Arc::into_inner(sampler.forgetful(Duration::from_millis(100))).unwrap();
+        let (send, readings) = watch::channel(None);
+        let parts = Parts {
+            config,
+            readings,
+            describe: Box::new(|_, _| ()),
+            series: Shared::default(),
+            post: None,
+            states: folder.path().to_owned(),
+        };
+        let (handle, running) = spawn(parts).unwrap();
+        let becomes = async |expr: &str, values: &[f64]| {
+            let expr = rules::parse(expr).unwrap();
+            let same = |value: &rules::Value| match value {
+                rules::Value::Vector(found) => found.iter().map(|(_, value)| *value).eq(values.iter().copied()),
+                _ => false,
+            };
+            while !handle.query(expr.clone(), None).await.is_ok_and(|value| same(&value)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let patience = Duration::from_secs(20);
+        send.send_replace(Some(Arc::new(reading())));
+        tokio::time::timeout(patience, becomes("up{job='node'}", &[1.0])).await.unwrap();
+        tokio::time::timeout(patience, becomes("count(node_load1)", &[1.0])).await.unwrap();
+        send.send_replace(Some(Arc::new(reading().made(Duration::from_secs(60)))));
+        tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
+        tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();
+        assert!(running.stop().is_some());
     }
 }

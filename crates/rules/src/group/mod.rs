@@ -259,6 +259,11 @@ impl Engine {
         Self { settings, groups, counts: Counts::default() }
     }
 
+    /// Takes over other external labels: templates show them from the next evaluation on.
+    pub fn set_external_labels(&mut self, labels: Labels) {
+        self.settings.external_labels = labels;
+    }
+
     /// When something has to be evaluated next. `None` without rules.
     pub fn next(&mut self, now: Millis) -> Option<Millis> {
         self.schedule(now);
