@@ -25,7 +25,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test check-rules conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,10 @@ up: ## Build and run everything for this host in one process; switches by ARGS="
 test: deps ## Install what tests need, build the binaries, run every test.
 	$(CARGO) build --workspace --all-features --bins
 	$(CARGO) test --workspace --all-features
+
+check-rules: ## Check the shipped rules and run their unit tests with Prometheus' promtool; `make test` runs them here.
+	promtool check rules $$(find config -name '*.yml' -not -path '*/tests/*' -exec grep -lx 'groups:' {} +)
+	promtool test rules $$(find config -path '*/tests/*.yml')
 
 # Seeds from 1,000,000 on; FIRST_SEED and STEPS say otherwise.
 sim-long: ## Simulate the delivery protocol for 10^8 steps (STEPS=...), a few minutes.

@@ -20,5 +20,5 @@ pub use clickhouse::{ClickHouse, python, workspace};
 pub use mosquitto::Mosquitto;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};
-pub use prometheus::Prometheus;
+pub use prometheus::{Prometheus, promtool};
 pub use supervised::{free_port, wait_for};

@@ -28,11 +28,9 @@ impl Prometheus {
         let dir = temporary_folder();
         let file = dir.join("samples.om");
         fs::write(&file, samples).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
-        let mut promtool = Command::new(installed("promtool"));
-        let output =
-            promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(dir.join("data")).output();
-        let output = output.unwrap_or_else(|e| panic!("promtool does not start: {e}"));
-        assert!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&output.stderr));
+        let (from, to) = (file.display().to_string(), dir.join("data").display().to_string());
+        promtool(&["tsdb", "create-blocks-from", "openmetrics", &from, &to])
+            .unwrap_or_else(|e| panic!("promtool: {e}"));
         Self::within(dir, "")
     }
 
@@ -85,6 +83,15 @@ impl Prometheus {
     pub fn becomes(&self, expression: &str, wanted: impl Fn(f64) -> bool) -> f64 {
         wait_for(&format!("Prometheus: {expression}"), || self.query(expression).filter(|value| wanted(*value)))
     }
+}
+
+/// Calls promtool; what it printed if it finds fault.
+pub fn promtool(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(installed("promtool")).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("promtool does not start: {e}"));
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if output.status.success() { Ok(text) } else { Err(text) }
 }
 
 fn installed(program: &str) -> String {
