@@ -367,6 +367,43 @@ fn times_are_clamped_to_what_can_be_written() {
     assert!("yesterday".parse::<Timestamp>().is_err());
 }
 
+/// A blank before it sends a text to the reader that knows all of RFC 3339.
+#[test]
+fn times_as_we_write_them_are_read_as_all_others() {
+    let same = |text: &str| assert_eq!(text.parse::<Timestamp>().ok(), format!(" {text}").parse().ok(), "{text}");
+    // Some 20 days and a bit apart, from the year 1 to the end of 9999.
+    let mut millis = -62_135_596_800_000;
+    while millis < 253_402_207_200_000 {
+        let time = Timestamp::from_millis(millis);
+        assert_eq!(time.to_string().parse(), Ok(time));
+        same(&time.to_string());
+        millis += 1_777_777_777;
+    }
+    for year in ["0000", "0001", "1900", "2000", "2023", "2024", "9998", "9999"] {
+        for month in 0..=13 {
+            for day in 0..=32 {
+                same(&format!("{year}-{month:02}-{day:02}T12:34:56.789Z"));
+            }
+        }
+    }
+    for text in [
+        "2026-11-21T24:00:00.000Z",
+        "2026-11-21T23:60:00.000Z",
+        "2026-11-21T23:59:60.000Z",
+        "2026-11-21T23:59:61.000Z",
+        "2026-11-21t23:59:59.000z",
+        "2026-11-21 23:59:59.000Z",
+        "2026-11-21T23:59:59,000Z",
+        "2026-11-21T23:59:59.0000",
+        "2026-11-21T23:59:59+00:0",
+        "2026-11-21T23:59:59.+00Z",
+        "+026-11-21T23:59:59.000Z",
+        "2026-1a-21T23:59:59.000Z",
+    ] {
+        same(text);
+    }
+}
+
 #[test]
 fn a_host_name_from_the_system_is_made_safe() {
     let name = |text: &str| HostName::from_system(text).map(|n| n.to_string());
