@@ -91,16 +91,15 @@ class Engine:
     def query(self, sql, body, database, output_format, settings, params):
         """Runs one statement; `settings` hold for it alone."""
         with self.slowly(sql, body), self.lock:
-            changed = []
+            self.run(f"USE `{database or 'default'}`", "Null")
+            if settings:
+                # In one statement, of which a fault changes nothing: the engine takes half a millisecond for each.
+                self.run("SET " + ", ".join(f"{name} = {quoted(value)}" for name, value in settings), "Null")
             try:
-                self.run(f"USE `{database or 'default'}`", "Null")
-                for name, value in settings:
-                    self.run(f"SET {name} = {quoted(value)}", "Null")
-                    changed.append(name)
                 return self.statement(sql, body, output_format, params)
             finally:
-                for name in changed:
-                    self.run(f"SET {name} = DEFAULT", "Null")
+                if settings:
+                    self.run("SET " + ", ".join(f"{name} = DEFAULT" for name, _ in settings), "Null")
 
     @contextlib.contextmanager
     def named(self, query_id):
