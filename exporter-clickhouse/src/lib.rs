@@ -43,7 +43,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::error::Error;
-use exporter::rows::{AlertRow, Batch, HostRow, LogRow, Rows};
+use exporter::lines::{LogLine, Text};
+use exporter::rows::{AlertRow, Batch, HostRow, Rows};
 use exporter::sink::{Ledger, Sink, SinkError, Written};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wire::{Kind, Timestamp};
@@ -84,7 +85,7 @@ struct Insert<'a> {
 }
 
 enum Piece<'a> {
-    Logs(Vec<&'a LogRow>),
+    Logs(Vec<LogLine<'a>>),
     Alerts(Vec<&'a AlertRow>),
 }
 
@@ -210,7 +211,7 @@ impl Piece<'_> {
     /// The column that the table is sorted by, and the first and last time in it.
     fn span(&self) -> (&'static str, i64, i64) {
         let (column, times): (_, Vec<i64>) = match self {
-            Self::Logs(rows) => ("timestamp", rows.iter().map(|row| blocks::nearest(row.timestamp)).collect()),
+            Self::Logs(rows) => ("timestamp", rows.iter().map(|row| blocks::nearest(row.timestamp())).collect()),
             Self::Alerts(rows) => ("time", rows.iter().map(|row| blocks::nearest(row.time)).collect()),
         };
         let first = times.iter().copied().min().unwrap_or_default();
@@ -219,7 +220,7 @@ impl Piece<'_> {
 
     fn hosts(&self) -> HashSet<&str> {
         match self {
-            Self::Logs(rows) => rows.iter().map(|row| row.host.as_str()).collect(),
+            Self::Logs(rows) => rows.iter().map(|row| row.text(Text::Host)).collect(),
             Self::Alerts(rows) => rows.iter().map(|row| row.host.as_str()).collect(),
         }
     }
@@ -301,12 +302,12 @@ impl Sink for ClickHouse {
                 Piece::Alerts(_) => alerts.extend(found),
             }
         }
-        let is_in = |stored: &HashSet<(String, String)>, host: &String, id: &String| {
+        let is_in = |stored: &HashSet<(String, String)>, host: &str, id: &str| {
             // Tuples of texts can't be asked for by reference.
-            stored.contains(&(host.clone(), id.clone()))
+            stored.contains(&(host.to_owned(), id.to_owned()))
         };
         let is_there = |rows: &Rows| match rows {
-            Rows::Logs(rows) => rows.iter().all(|row| is_in(&logs, &row.host, &row.event_id)),
+            Rows::Logs(rows) => rows.iter().all(|row| is_in(&logs, row.text(Text::Host), row.text(Text::EventId))),
             Rows::Alert(row) => is_in(&alerts, &row.host, &row.event_id),
             Rows::Metrics(_) => true,
         };
@@ -326,7 +327,7 @@ async fn bounded<T>(
 
 #[cfg(test)]
 mod tests {
-    use exporter::rows::{Origin, Record};
+    use exporter::rows::{LogRow, Origin, Record};
 
     use super::*;
 
@@ -349,7 +350,7 @@ mod tests {
         };
         #[allow(clippy::unwrap_used)]
         let origin = Origin { host: "web-01".parse().unwrap(), kind: Kind::Logs, boot: None, seq: None };
-        let record = Record { origin, rows: Rows::Logs(vec![line; lines]) };
+        let record = Record { origin, rows: Rows::Logs(vec![line; lines].into()) };
         Batch { token: "t".to_owned(), records: vec![record], ..Batch::default() }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use delivery::Identity;
 use delivery::ledger::MOST_SEQ;
-use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, LogRow, MetricRow, Rows};
+use exporter::lines::{LogRows, Text};
+use exporter::rows::{AlertRow, Batch, HostRow, JsonObject, MetricRow, Rows};
 use exporter::sink::SinkError;
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 use serde_json::{Map, Value};
@@ -179,29 +180,29 @@ fn metrics(connection: &Connection, rows: &[MetricRow]) -> Result<(), Error> {
     Ok(())
 }
 
-fn logs(connection: &Connection, rows: &[LogRow]) -> Result<(), Error> {
+fn logs(connection: &Connection, rows: &LogRows) -> Result<(), Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO logs (timestamp, level, level_original, service_name, message, latency_ms, host, logger,
                            environment, category, trace_id, request_id, fields, event_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
-    for row in rows {
-        let fields = row.fields.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+    for row in rows.iter() {
+        let fields = row.fields().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
         insert.execute(params![
-            time(row.timestamp),
-            row.level,
-            row.level_original,
-            row.service_name,
-            row.message,
-            row.latency_ms,
-            row.host,
-            row.logger,
-            row.environment,
-            row.category,
-            row.trace_id,
-            row.request_id,
+            time(row.timestamp()),
+            row.level(),
+            row.text(Text::LevelOriginal),
+            row.text(Text::ServiceName),
+            row.text(Text::Message),
+            row.latency_ms(),
+            row.text(Text::Host),
+            row.text(Text::Logger),
+            row.text(Text::Environment),
+            row.text(Text::Category),
+            row.text(Text::TraceId),
+            row.text(Text::RequestId),
             json(&fields),
-            row.event_id
+            row.text(Text::EventId)
         ])?;
     }
     Ok(())

@@ -341,7 +341,7 @@ mod tests {
             boot: Some("b1".parse().unwrap()),
             seq: Some(seq),
         };
-        Record { origin, rows: Rows::Logs(Vec::new()) }
+        Record { origin, rows: Rows::Logs(crate::lines::LogRows::default()) }
     }
 
     fn open(folder: &Path) -> Beside {

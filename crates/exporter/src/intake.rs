@@ -11,6 +11,7 @@ use wire::{
 
 use crate::dead::{DeadLetter, Reason};
 use crate::frame::{Frame, Mark, REPLAYED};
+use crate::lines;
 use crate::map::{self, Mapped, Refusal, Rules};
 use crate::rows::{HostRow, Origin, Record, Rows};
 
@@ -150,6 +151,13 @@ fn record(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Resul
         return Err((Reason::Topic, format!("this store has no place for {kind}")));
     }
     readable(frame.content_type.as_deref())?;
+    if kind == Kind::Logs
+        && let Some((head, rows)) = lines::read(payload, &frame.event())
+    {
+        same_host(&frame.host, &head.host)?;
+        same_number(&frame.mark, &head)?;
+        return Ok((head, Rows::Logs(rows), Vec::new()));
+    }
     let (head, interval_seconds) = head(kind, payload)?;
     same_host(&frame.host, &head.host)?;
     same_number(&frame.mark, &head)?;
@@ -166,7 +174,7 @@ fn record(frame: &Frame, payload: &[u8], kinds: &[Kind], rules: &Rules) -> Resul
             let Mapped { rows, refused } = map::pipeline(&head, body::<Pipeline>(payload)?, rules, now);
             (Rows::Metrics(rows), refused)
         }
-        Kind::Logs => (Rows::Logs(map::logs(&head, body::<Logs>(payload)?, &frame.event())), Vec::new()),
+        Kind::Logs => (Rows::Logs(map::logs(&head, body::<Logs>(payload)?, &frame.event()).into()), Vec::new()),
         Kind::Alerts => match map::alert(&head, body::<AlertTransition>(payload)?, &frame.event()) {
             Ok(row) => (Rows::Alert(Box::new(row)), Vec::new()),
             Err(refusal) => (Rows::Metrics(Vec::new()), vec![refusal]),
@@ -349,7 +357,7 @@ mod tests {
         let payload = r#"{"v":1,"host":"web-01","time":"2026-11-21T22:30:00Z","records":[
                           {"timestamp":"2026-11-21T22:30:00Z","level":"INFO","message":"m"}]}"#;
         let id = |frame: &Frame| match take(frame, payload.as_bytes(), ALL, &Rules::default()).record.rows {
-            Rows::Logs(rows) => rows[0].event_id.clone(),
+            Rows::Logs(rows) => rows.first().unwrap().to_row().event_id,
             other => panic!("{other:?}"),
         };
         let (one, other) = (frame(Kind::Logs, payload), frame(Kind::Logs, payload));

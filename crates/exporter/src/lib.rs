@@ -19,6 +19,7 @@ pub mod frame;
 mod health;
 pub mod intake;
 pub mod jobs;
+pub mod lines;
 pub mod map;
 pub mod metrics;
 mod reader;

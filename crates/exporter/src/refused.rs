@@ -5,7 +5,8 @@ use wire::{Kind, Timestamp, Topic};
 
 use crate::dead::{DeadLetter, Reason};
 use crate::intake::message;
-use crate::rows::{AlertRow, JsonObject, LogRow, MetricRow, Origin, Record, Rows};
+use crate::lines::LogLine;
+use crate::rows::{AlertRow, JsonObject, MetricRow, Origin, Record, Rows};
 
 /// Cuts refused records: between tables, then between records. A record that stands alone comes back.
 ///
@@ -54,7 +55,7 @@ impl Rows {
                     Rows::Metrics(all)
                 }
                 (Rows::Logs(mut all), Rows::Logs(part)) => {
-                    all.extend(part);
+                    all.extend(part.iter().map(|line| line.to_row()));
                     Rows::Logs(all)
                 }
                 // A record has rows of one table, and an alert is one row.
@@ -72,7 +73,7 @@ pub(crate) fn letter_of(origin: &Origin, rows: &Rows, detail: String) -> DeadLet
             (Kind::Pipeline, time.unwrap_or(Timestamp::from_millis(0)), rows.iter().map(metric).collect())
         }
         Rows::Logs(rows) => {
-            let time = rows.first().map(|row| row.timestamp);
+            let time = rows.first().map(|row| row.timestamp());
             (Kind::Logs, time.unwrap_or(Timestamp::from_millis(0)), rows.iter().map(log).collect())
         }
         Rows::Alert(row) => (Kind::Alerts, row.time, vec![alert(row)]),
@@ -96,8 +97,9 @@ fn metric(row: &MetricRow) -> Json {
            "metadata": row.metadata.as_ref().map(JsonObject::parse), "recorded_at": row.recorded_at})
 }
 
-fn log(row: &LogRow) -> Json {
-    let fields: Map<_, _> = row.fields.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+fn log(row: LogLine<'_>) -> Json {
+    let row = row.to_row();
+    let fields: Map<_, _> = row.fields.into_iter().map(|(key, value)| (key, value.into())).collect();
     json!({"timestamp": row.timestamp, "level": row.level, "level_original": row.level_original,
            "service_name": row.service_name, "message": row.message, "latency_ms": row.latency_ms,
            "logger": row.logger, "environment": row.environment, "category": row.category,
@@ -116,7 +118,7 @@ mod tests {
     use wire::Timestamp;
 
     use super::*;
-    use crate::rows::Origin;
+    use crate::rows::{LogRow, Origin};
 
     fn record(rows: Rows) -> Record {
         let kind = wire::Kind::Logs;
@@ -195,9 +197,11 @@ mod tests {
             Rows::Alert(row) => Rows::Alert(Box::new(AlertRow { fingerprint: "00ff".to_owned(), ..*row })),
             rows => rows,
         };
-        for (kind, rows) in
-            [(Kind::Pipeline, metrics(&[1.0, 2.0]).rows), (Kind::Logs, Rows::Logs(vec![log])), (Kind::Alerts, alert)]
-        {
+        for (kind, rows) in [
+            (Kind::Pipeline, metrics(&[1.0, 2.0]).rows),
+            (Kind::Logs, Rows::Logs(vec![log].into())),
+            (Kind::Alerts, alert),
+        ] {
             let letter = letter_of(&record(rows.clone()).origin, &rows, "a bad taste".to_owned());
             assert_eq!(letter.topic, format!("utilizer/v1/telemetry/web-01/{kind}"));
             let frame = crate::frame::Frame {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use wire::{BootId, HostName, Kind, Timestamp};
 
+use crate::lines::{LogLine, LogRows};
+
 /// The text of a JSON object without U+0000, made once for all rows that have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonObject(Arc<str>);
@@ -67,7 +69,7 @@ pub struct MetricRow {
     pub recorded_at: Timestamp,
 }
 
-/// A row of `logs`.
+/// A row of `logs` that stands alone; those of a record stand together in [`LogRows`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogRow {
     /// When the line was written, by its own account.
@@ -184,7 +186,7 @@ pub enum Rows {
     /// Into `recap_system_metrics`; from `metrics` and `pipeline`.
     Metrics(Vec<MetricRow>),
     /// Into `logs`.
-    Logs(Vec<LogRow>),
+    Logs(LogRows),
     /// Into `alerts`.
     Alert(Box<AlertRow>),
 }
@@ -226,11 +228,12 @@ impl Batch {
     }
 
     /// Rows for `logs`.
-    pub fn logs(&self) -> impl Iterator<Item = &LogRow> {
-        self.records.iter().flat_map(|r| match &r.rows {
-            Rows::Logs(rows) => rows.as_slice(),
-            _ => &[],
-        })
+    pub fn logs(&self) -> impl Iterator<Item = LogLine<'_>> {
+        let rows = self.records.iter().filter_map(|r| match &r.rows {
+            Rows::Logs(rows) => Some(rows),
+            _ => None,
+        });
+        rows.flat_map(LogRows::iter)
     }
 
     /// Rows for `alerts`.

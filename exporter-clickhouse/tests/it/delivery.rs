@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use exporter::lines::LogRows;
 use exporter::rows::{Batch, Record, Rows};
 use exporter::sink::Sink;
 use serde_json::json;
@@ -17,7 +18,7 @@ const COUNT: &str = "SELECT count() FROM logs";
 fn apart(batch: Batch) -> Batch {
     let one = |record: &Record, rows| Record { origin: record.origin.clone(), rows };
     let records = batch.records.iter().flat_map(|record| match &record.rows {
-        Rows::Logs(rows) => rows.iter().map(|row| one(record, Rows::Logs(vec![row.clone()]))).collect(),
+        Rows::Logs(rows) => rows.iter().map(|row| one(record, Rows::Logs(vec![row.to_row()].into()))).collect(),
         rows => vec![one(record, rows.clone())],
     });
     Batch { records: records.collect(), ..batch }
@@ -77,7 +78,7 @@ async fn a_look_up_tells_which_records_are_there() {
     // A record is there when all its rows are; one without rows has none to miss.
     let together = Batch { token: "together".into(), ..batch(vec![line("a-1-0"), line("a-1-1")], vec![]) };
     let mut together = Batch { written_at: whole.written_at, ..together };
-    together.records.push(Record { rows: Rows::Logs(Vec::new()), ..together.records[0].clone() });
+    together.records.push(Record { rows: Rows::Logs(LogRows::default()), ..together.records[0].clone() });
     assert_eq!(sink.look_up(&together).await.unwrap(), [false, true]);
 }
 
@@ -117,7 +118,8 @@ async fn a_batch_of_several_inserts_is_finished_by_its_retry() {
     let whole = lines((0..110_000).map(|n| line(&format!("a-1-{n}"))));
     // As after a crash between the first insert and the others.
     let Rows::Logs(rows) = &whole.records[0].rows else { panic!("lines") };
-    let first = Rows::Logs(rows[..utilizer_exporter_clickhouse::PIECE].to_vec());
+    let first = rows.iter().take(utilizer_exporter_clickhouse::PIECE).map(|row| row.to_row());
+    let first = Rows::Logs(first.collect());
     let first = vec![Record { rows: first, ..whole.records[0].clone() }];
     sink.write(&Batch { records: first, ..whole.clone() }).await.unwrap();
     assert_eq!(server.count("pieces", COUNT).await, 50_000);

@@ -60,7 +60,7 @@ fn record(kind: Kind, rows: Rows) -> Record {
 
 /// One record of lines, and one for each alert, under a token of its own.
 pub fn batch(lines: Vec<LogRow>, alerts: Vec<AlertRow>) -> Batch {
-    let mut records = vec![record(Kind::Logs, Rows::Logs(lines))];
+    let mut records = vec![record(Kind::Logs, Rows::Logs(lines.into()))];
     records.extend(alerts.into_iter().map(|alert| record(Kind::Alerts, Rows::Alert(Box::new(alert)))));
     static BATCHES: AtomicU64 = AtomicU64::new(0);
     let token = format!("{}-{}", std::process::id(), BATCHES.fetch_add(1, Ordering::Relaxed));

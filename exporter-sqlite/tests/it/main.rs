@@ -141,7 +141,7 @@ async fn rows_of_every_kind_arrive_as_they_were_sent() {
     let batch = Batch {
         records: vec![
             record(Kind::Metrics, Rows::Metrics(vec![gauge])),
-            record(Kind::Logs, Rows::Logs(vec![log])),
+            record(Kind::Logs, Rows::Logs(vec![log].into())),
             record(Kind::Alerts, Rows::Alert(Box::new(alert))),
         ],
         ..Batch::default()

@@ -26,7 +26,10 @@ async fn rows_of_any_time_stay_as_long_from_their_arrival() {
     let future = "2099-01-01T00:00:00Z".parse().unwrap();
     f.sink.write(&metrics(vec![row("past", past), row("now", now()), row("future", future)])).await.unwrap();
     let records = [past, future].map(|time| {
-        [record(Kind::Logs, Rows::Logs(vec![log(time)])), record(Kind::Alerts, Rows::Alert(Box::new(alert(time))))]
+        [
+            record(Kind::Logs, Rows::Logs(vec![log(time)].into())),
+            record(Kind::Alerts, Rows::Alert(Box::new(alert(time)))),
+        ]
     });
     f.sink.write(&Batch { records: records.into_iter().flatten().collect(), ..Batch::default() }).await.unwrap();
     let left = |f: &Fixture| {
