@@ -171,19 +171,7 @@ impl Keeper {
     }
 
     fn sync(&self) -> io::Result<()> {
-        for kind in Kind::ALL {
-            let syncer = {
-                let mut outbox = self.post.lock();
-                let log = &mut outbox.shelf(kind).log;
-                if log.synced() == log.next() {
-                    continue;
-                }
-                log.sync_handle()
-            };
-            syncer.run()?;
-            self.post.lock().shelf(kind).log.mark_synced(syncer);
-        }
-        Ok(())
+        Kind::ALL.into_iter().try_for_each(|kind| self.post.sync(kind))
     }
 
     /// Writes down what the sender wants to find after a crash.

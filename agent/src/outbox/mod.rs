@@ -10,6 +10,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -386,6 +387,21 @@ impl Post {
         self.bell.ring();
         self.wake.notify_one();
         put
+    }
+
+    /// Waits until the disk has all records of a kind.
+    pub fn sync(&self, kind: Kind) -> io::Result<()> {
+        let syncer = {
+            let mut outbox = self.lock();
+            let log = &mut outbox.shelf(kind).log;
+            if log.synced() == log.next() {
+                return Ok(());
+            }
+            log.sync_handle()
+        };
+        syncer.run()?;
+        self.lock().shelf(kind).log.mark_synced(syncer);
+        Ok(())
     }
 
     /// The outbox itself, for a moment.

@@ -1,20 +1,23 @@
 //! The thread that evaluates.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use rules::ast::{Expr, Millis};
+use rules::ast::{Expr, Millis, Selector};
 use rules::eval::Options;
 use rules::group::{self, Engine, Saved, State};
+use rules::labels::Matcher;
+use rules::sample::NAME;
 use rules::window::{Limits, Source, Window};
 use rules::{Labels, Rules, Sample, Series, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
-use wire::Timestamp;
 use wire::messages::{Alert, AlertState, AlertTransition};
+use wire::{Kind, Timestamp};
 
 use super::series::{Maker, Shared};
 use super::states::States;
@@ -77,9 +80,9 @@ pub struct Running {
     stop: oneshot::Sender<()>,
 }
 
-/// The states at the end.
+/// The states at the end; none where they would say too much.
 #[derive(Debug)]
-pub struct Last(States, Saved);
+pub struct Last(States, Option<Saved>);
 
 #[derive(Debug)]
 enum Command {
@@ -147,7 +150,9 @@ impl Running {
 impl Last {
     /// Writes the states.
     pub fn write(mut self) {
-        self.0.write(&self.1);
+        if let Some(saved) = &self.1 {
+            self.0.write(saved);
+        }
     }
 }
 
@@ -278,21 +283,35 @@ impl Runner {
         loop {
             let wake = self.wake();
             tokio::select! {
+                // However much there is to do.
+                biased;
                 _ = &mut stop => break,
-                Some(command) = inbox.recv() => self.obey(command),
                 // The end of the sampler is the app's business.
                 Ok(()) = self.readings.changed() => self.take_reading(),
+                Some(command) = inbox.recv() => self.obey(command),
                 () = tokio::time::sleep(wake) => {}
             }
             self.evaluate();
             self.send();
-            if self.states.due() <= Instant::now() && self.unsent.is_empty() {
-                self.states.write(&self.engine.saved());
+            if self.states.due() <= Instant::now() {
+                self.write();
             }
         }
         self.send();
-        let saved = self.engine.saved();
+        // States that call something announced that is not would have it lost: those before have it announced again.
+        let saved = self.unsent.is_empty().then(|| self.engine.saved());
         Last(self.states, saved)
+    }
+
+    /// Writes the states, once all that they call announced is on the disk.
+    fn write(&mut self) {
+        let synced = self.post.as_ref().is_none_or(|post| post.sync(Kind::Alerts).is_ok());
+        if synced && self.unsent.is_empty() {
+            self.states.write(&self.engine.saved());
+        } else {
+            // The spool says what is wrong with it.
+            self.states.later();
+        }
     }
 
     /// How long there is nothing to do if nothing happens.
@@ -331,7 +350,14 @@ impl Runner {
                 self.tell();
             }
             Command::Query(expr, at, reply) => {
-                let present = Present { window: &self.window, last: self.last.as_deref(), target: &self.target };
+                if self.rules == 0
+                    && let Some(reading) = &self.last
+                {
+                    self.own.clear();
+                    (self.describe)(reading, &mut self.own);
+                }
+                let present =
+                    Present { window: &self.window, last: self.last.as_deref(), own: &self.own, target: &self.target };
                 let value = rules::evaluate(&expr, &present, at.unwrap_or_else(now), &Options::default());
                 // Whoever asked may have gone away.
                 let _ = reply.send(value.map_err(|error| error.to_string()));
@@ -398,7 +424,9 @@ impl Runner {
         let Some(reading) = self.last.clone() else { return };
         self.look_for_the_sampler(&reading);
         let mut evaluated = false;
-        while let Some(due) = self.engine.due(now()) {
+        // Each group once: those that take longer than their interval must not keep everybody else waiting.
+        for _ in 0..self.engine.groups().count() {
+            let Some(due) = self.engine.due(now()) else { break };
             let begun = Instant::now();
             let round = self.engine.evaluate(&due, &mut self.window);
             let took = begun.elapsed();
@@ -419,6 +447,9 @@ impl Runner {
 
     /// Into the log and towards the spool.
     fn announce(&mut self, alerts: Vec<group::Alert>) {
+        if !alerts.is_empty() {
+            self.states.changed();
+        }
         for alert in alerts {
             let alert_labels = alert.labels.to_string();
             let state = match alert.state {
@@ -537,34 +568,54 @@ fn wire_alert(alert: &group::Alert, external: &[(String, String)]) -> Alert {
 struct Present<'a> {
     window: &'a Window,
     last: Option<&'a Reading>,
+    /// What the agent says of itself beside that.
+    own: &'a Families,
     target: &'a [(String, String)],
 }
 
-impl Storage for Present<'_> {
-    fn series(&self, selector: &rules::ast::Selector, after: Millis, until: Millis) -> Vec<Series> {
-        let mut found = self.window.series(selector, after, until);
-        let Some(reading) = self.last else { return found };
-        let time = reading.snapshot.time.as_millis();
-        if time <= after || time > until {
-            return found;
-        }
-        for family in reading.snapshot.families.iter() {
-            let name = format!("{}{}", family.head.name, family.head.suffix);
-            let of_name =
-                |matcher: &rules::labels::Matcher| matcher.name != rules::sample::NAME || matcher.matches(&name);
+impl Present<'_> {
+    /// Samples of the last reading that a selector matches.
+    fn newest(&self, selector: &Selector, families: &Families, add: &mut dyn FnMut(Labels, f64)) {
+        for family in families.iter() {
+            let name = match family.head.suffix {
+                "" => Cow::Borrowed(&*family.head.name),
+                suffix => Cow::Owned(format!("{}{suffix}", family.head.name)),
+            };
+            let of_name = |matcher: &Matcher| matcher.name != NAME || matcher.matches(&name);
             if !selector.matchers.iter().all(of_name) {
                 continue;
             }
             for sample in family.samples {
                 let target = self.target.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-                let labels = sample.labels.iter().chain(target).chain([(rules::sample::NAME, name.as_str())]);
-                let labels = Labels::new(labels);
-                if selector.matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)))
-                    && found.iter().all(|series| series.labels != labels)
-                {
-                    found.push(Series { labels, samples: vec![Sample { time, value: sample.value }] });
+                let labels = Labels::new(sample.labels.iter().chain(target).chain([(NAME, &*name)]));
+                if selector.matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name))) {
+                    add(labels, sample.value);
                 }
             }
+        }
+    }
+}
+
+impl Storage for Present<'_> {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
+        let mut found = self.window.series(selector, after, until);
+        // One that is overdue has ended.
+        let Some(reading) = self.last.filter(|reading| reading.overdue().is_none()) else { return found };
+        let time = reading.snapshot.time.as_millis();
+        if time <= after || time > until {
+            return found;
+        }
+        let known: HashSet<Labels> = found.iter().map(|series| series.labels.clone()).collect();
+        let mut add = |labels: Labels, value: f64| {
+            if !known.contains(&labels) {
+                found.push(Series { labels, samples: vec![Sample { time, value }] });
+            }
+        };
+        let mut up = Families::default();
+        up.gauge("up", "");
+        up.value(1.0);
+        for families in [&up, &reading.snapshot.families, self.own] {
+            self.newest(selector, families, &mut add);
         }
         found
     }

@@ -10,9 +10,8 @@ use tracing::warn;
 /// The file, as the spool's crate writes states: whole or not at all, with a checksum.
 const NAME: &str = "alerts";
 
-/// What a transition put into the spool is on the disk by then. Written earlier, the states could say that it was announced
-/// where a crash took it.
-const AFTER_CHANGE: Duration = Duration::from_secs(2);
+/// From one writing to the next, where something changes all the time.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Without any change: the time that `for` has counted.
 const AT_LEAST: Duration = Duration::from_secs(60);
@@ -22,6 +21,7 @@ const AT_LEAST: Duration = Duration::from_secs(60);
 pub(super) struct States {
     dir: PathBuf,
     due: Instant,
+    written: Instant,
     trouble: bool,
     /// What stands there has nothing in it, and so has what would be written.
     empty: bool,
@@ -41,23 +41,30 @@ impl States {
             );
             None
         });
-        let states =
-            Self { dir: dir.to_owned(), due: Instant::now() + AT_LEAST, trouble: false, empty: saved.is_none() };
+        let now = Instant::now();
+        let empty = saved.is_none();
+        let states = Self { dir: dir.to_owned(), due: now + AT_LEAST, written: now, trouble: false, empty };
         (states, saved)
     }
 
     /// Something changed.
     pub(super) fn changed(&mut self) {
-        self.due = self.due.min(Instant::now() + AFTER_CHANGE);
+        self.due = self.due.min(self.written + PAUSE);
     }
 
     pub(super) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Writes them.
+    /// They can't be written now.
+    pub(super) fn later(&mut self) {
+        self.due = Instant::now() + PAUSE;
+    }
+
+    /// Writes them. What they say was announced must be on the disk, where a crash does not take it.
     pub(super) fn write(&mut self, saved: &Saved) {
-        self.due = Instant::now() + AT_LEAST;
+        self.written = Instant::now();
+        self.due = self.written + AT_LEAST;
         let empty = saved.is_empty();
         if empty && self.empty {
             return;

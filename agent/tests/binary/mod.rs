@@ -11,6 +11,7 @@ mod pages;
 mod peers;
 mod publishing;
 mod push;
+mod rules;
 mod sample;
 mod signals;
 mod startup;
