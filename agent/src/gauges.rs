@@ -283,6 +283,11 @@ pub fn expose(gauges: &[Gauge], out: &mut Families) {
     }
 }
 
+/// The name on `/metrics` of a gauge that messages and rows know by this name.
+pub fn exposed_name(name: &str) -> Option<&'static str> {
+    DEFINITIONS.iter().find(|definition| definition.name == name).map(|definition| definition.exposed)
+}
+
 /// A family of the top processes.
 struct OfProcesses {
     name: &'static str,

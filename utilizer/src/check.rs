@@ -15,20 +15,24 @@ use rules::testing::unit::UnitTests;
 
 use crate::command::CommandError;
 use crate::glob;
+use crate::replay::{self, ReplayArgs};
 use crate::terminal::plain;
 
 /// What `utilizer check` is asked for.
 #[derive(Debug, Subcommand)]
 pub enum CheckCommand {
-    /// Check Prometheus rule files, or run their unit tests.
+    /// Check Prometheus rule files, run their unit tests, or replay history through them.
     ///
     /// Every fault is told with file, line and column, also what of PromQL is not evaluated on a host. Of files without
-    /// faults it is told what series their rules select and how far they look back. Exit code 1: something is wrong.
+    /// faults it is told what series their rules select and how far they look back. With --replay the history of hosts in a
+    /// store goes through the rules of each host as if its agent had had them. Exit code 1: something is wrong.
     #[command(after_long_help = "Examples:\n  \
         utilizer check rules /etc/utilizer/rules.d/*.yml\n  \
         curl -s localhost:9100/metrics | utilizer check rules --metrics - rules.yml\n  \
-        utilizer check rules --test rules_test.yml")]
-    Rules(RulesArgs),
+        utilizer check rules --test rules_test.yml\n  \
+        utilizer check rules --replay 7d rules.yml     what would have fired here under `utilizer up`\n  \
+        utilizer check rules --replay 1d --postgres postgres://utilizer@db/utilizer --host 'web-*' rules.yml")]
+    Rules(Box<RulesArgs>),
 }
 
 /// What `utilizer check rules` is asked for.
@@ -43,15 +47,23 @@ pub struct RulesArgs {
     /// What a host has, as /metrics gives it; `-` is stdin. Tells for each selector how many series it finds there.
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
+    #[command(flatten)]
+    replay: ReplayArgs,
 }
 
 /// Runs a subcommand of `utilizer check`.
-pub fn run(command: &CheckCommand) -> Result<ExitCode, CommandError> {
+pub async fn run(command: CheckCommand) -> Result<ExitCode, CommandError> {
     let CheckCommand::Rules(args) = command;
     let series = args.metrics.as_deref().map(read_metrics).transpose()?;
-    let (text, good) = match args.test {
-        true => test(&args.files)?,
-        false => check(&args.files, series.as_deref())?,
+    let (text, good) = if let Some(range) = args.replay.range() {
+        match load(&args.files)? {
+            Ok((rules, _)) => replay::run(rules, range, &args.replay).await?,
+            Err(told) => (told, false),
+        }
+    } else if args.test {
+        test(&args.files)?
+    } else {
+        check(&args.files, series.as_deref())?
     };
     let mut stdout = std::io::stdout();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| CommandError::output(&error))?;
@@ -68,18 +80,29 @@ fn read_all<P: AsRef<Path>>(files: &[P]) -> Result<Vec<(String, String)>, Comman
     files.iter().map(|file| read(file.as_ref())).collect()
 }
 
-/// What was found, and whether all is well.
-fn check(files: &[PathBuf], series: Option<&[Labels]>) -> Result<(String, bool), CommandError> {
+/// Rules with the texts of their files, or what is wrong with them.
+type Loaded = Result<(Rules, Vec<(String, String)>), String>;
+
+fn load(files: &[PathBuf]) -> Result<Loaded, CommandError> {
     let files = read_all(files)?;
-    let mut text = String::new();
-    let all = match Rules::load(&files) {
-        Ok(all) => all,
+    Ok(match Rules::load(&files) {
+        Ok(rules) => Ok((rules, files)),
         Err(faults) => {
+            let mut text = String::new();
             tell(&faults, "", &mut text);
             let _ = writeln!(text, "{} in {}", count(faults.len(), "fault"), count(files.len(), "file"));
-            return Ok((text, false));
+            Err(text)
         }
+    })
+}
+
+/// What was found, and whether all is well.
+fn check(files: &[PathBuf], series: Option<&[Labels]>) -> Result<(String, bool), CommandError> {
+    let (all, files) = match load(files)? {
+        Ok(loaded) => loaded,
+        Err(told) => return Ok((told, false)),
     };
+    let mut text = String::new();
     for (file, _) in &files {
         let groups: Vec<_> = all.groups.iter().filter(|group| group.file == *file).collect();
         let rules = groups.iter().map(|group| group.rules.len()).sum();

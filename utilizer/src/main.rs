@@ -15,7 +15,7 @@ use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
 use utilizer::spool::{self, SpoolCommand};
 use utilizer::up::{self, UpOptions};
-use utilizer::{sim, status, tail};
+use utilizer::{query, sim, status, tail};
 
 /// A wrong use. Failures while running exit with 1.
 const USAGE: u8 = 2;
@@ -76,6 +76,15 @@ enum Command {
         utilizer status --check >/dev/null || echo something is wrong\n  \
         utilizer status --json | jq -r '.hosts[] | select(.state == \"offline\") | .host'")]
     Status(status::Args),
+    /// Evaluate a PromQL expression over what a running agent has.
+    ///
+    /// That is all that its rules look at, as far back as they look, and of everything else the last reading. On a terminal
+    /// a series is a line, `labels value`; in a pipe it is a JSON object with `metric`, `time` and `value`.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer query 'node_load1 > 2'\n  \
+        utilizer query --unix /run/utilizer/agent.sock 'topk(3, utilizer_process_cpu_percent)'\n  \
+        utilizer query --time 2026-01-31T12:00:00Z 'ALERTS{alertstate=\"firing\"}' | jq -r .metric.alertname")]
+    Query(query::Args),
     /// Simulate hosts that publish numbered records, and look whether stores have each exactly once.
     ///
     /// Each host runs the delivery protocol of an agent: it sends again what is not confirmed, and waits until every group
@@ -122,7 +131,8 @@ fn main() -> ExitCode {
         }
         Command::Sim(args) => ended(runtime.block_on(sim::run(*args))),
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
-        Command::Check(command) => ended(check::run(&command)),
+        Command::Check(command) => ended(runtime.block_on(check::run(command))),
+        Command::Query(args) => ended(runtime.block_on(query::run(args)).map(|()| ExitCode::SUCCESS)),
         Command::Spool(command) => ended(spool::run(&command)),
         Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
         Command::Broker(command) => ended(broker_acl::run(&command).map(|()| ExitCode::SUCCESS)),

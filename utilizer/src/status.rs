@@ -15,7 +15,7 @@ use wire::{GroupName, Kind, Timestamp};
 use crate::command::{BrokerArgs, CommandError, leave};
 use crate::fleet::{Fleet, Watch, is_online, is_up};
 use crate::glob;
-use crate::terminal::{Colour, Paint, plain, plain_json};
+use crate::terminal::{Cell, Colour, Paint, cell, plain, plain_json, table};
 
 /// Problems that are told one by one.
 const MOST_TOLD: usize = 20;
@@ -127,12 +127,6 @@ pub fn as_text(fleet: &Fleet, problems: &[String], now: Timestamp, paint: Paint)
     text
 }
 
-type Cell = (String, Option<Colour>);
-
-fn cell(text: impl Into<String>) -> Cell {
-    (text.into(), None)
-}
-
 fn host_row(status: &Status, now: Timestamp) -> Vec<Cell> {
     let state = match (is_online(status), status.stopped) {
         (true, _) => ("online", Colour::Green),
@@ -214,21 +208,4 @@ fn age(time: Timestamp, now: Timestamp) -> String {
         7200..172_800 => format!("{}h ago", seconds / 3600),
         _ => format!("{}d ago", seconds / 86_400),
     }
-}
-
-fn table(head: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: Vec<Cell>| {
-        let padded = cells.into_iter().zip(&widths).map(|((text, colour), width)| {
-            let padded = format!("{text:<width$}");
-            colour.map_or_else(|| padded.clone(), |colour| paint.on(colour, &padded))
-        });
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let head = line(head.iter().map(|name| ((*name).to_owned(), Some(Colour::Dim))).collect());
-    head + &rows.into_iter().map(line).collect::<String>()
 }

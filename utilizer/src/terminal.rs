@@ -102,6 +102,32 @@ impl Paint {
     }
 }
 
+/// A text of a table, and its colour.
+pub type Cell = (String, Option<Colour>);
+
+/// Without a colour.
+pub fn cell(text: impl Into<String>) -> Cell {
+    (text.into(), None)
+}
+
+/// Columns below their heads, each as wide as it has to be.
+pub fn table(head: &[&str], rows: Vec<Vec<Cell>>, paint: Paint) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<Cell>| {
+        let padded = cells.into_iter().zip(&widths).map(|((text, colour), width)| {
+            let padded = format!("{text:<width$}");
+            colour.map_or_else(|| padded.clone(), |colour| paint.on(colour, &padded))
+        });
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let head = line(head.iter().map(|name| ((*name).to_owned(), Some(Colour::Dim))).collect());
+    head + &rows.into_iter().map(line).collect::<String>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,9 @@ use wire::{GroupName, MemberName, Topic};
 use crate::broker::{Broker, BrokerError};
 use crate::terminal::{human_bytes, plain};
 
+/// The name of the SQLite file among the data.
+pub const DATABASE: &str = "utilizer.db";
+
 /// What `utilizer up` was asked for.
 #[derive(Debug, Clone)]
 pub struct UpOptions {
@@ -102,7 +105,7 @@ pub async fn run(options: UpOptions, out: &mut impl Write) -> Result<(), UpError
     make_dir(&data_dir)?;
     // Absolute, so that what is printed can be pasted in another folder.
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
-    let database = data_dir.join("utilizer.db");
+    let database = data_dir.join(DATABASE);
 
     // First the parts that can fail on an address, so that nothing runs if one is taken.
     let file = |broker: SocketAddr| agent_config::File {

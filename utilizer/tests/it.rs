@@ -6,6 +6,8 @@ mod it {
     mod broker;
     mod check;
     mod group;
+    mod query;
+    mod replay;
     mod spool;
     mod status;
     mod tail;

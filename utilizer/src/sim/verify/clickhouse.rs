@@ -5,15 +5,13 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::Request;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use wire::{Kind, Timestamp};
 
 use super::{Expected, Tally, Verdict, failed};
 use crate::command::CommandError;
+use crate::http;
 
 /// Where it is, and who we are to it.
 #[derive(Clone)]
@@ -88,18 +86,13 @@ fn number(cell: Option<&str>) -> Option<u64> {
     cell?.parse().ok()
 }
 
-async fn ask(server: &Server, query: &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(&server.address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
+async fn ask(server: &Server, query: &str) -> Result<String, http::Error> {
     let mut request = Request::post(format!("/?database={}", server.database)).header("host", &server.address);
     if let Some(credentials) = &server.credentials {
         request = request.header("authorization", format!("Basic {}", STANDARD.encode(credentials)));
     }
-    let answer = sender.send_request(request.body(Full::new(Bytes::from(query.to_owned())))?).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
+    let request = request.body(Full::new(Bytes::from(query.to_owned())))?;
+    let (status, body) = http::ask(http::Place::Tcp(&server.address), request, usize::MAX).await?;
     let text = String::from_utf8_lossy(&body).into_owned();
     if !status.is_success() {
         return Err(format!("{status}: {}", text.lines().next().unwrap_or_default()).into());
