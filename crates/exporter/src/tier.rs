@@ -343,6 +343,9 @@ impl Identity {
             max_in_flight: MOST_PUBLISHES,
             max_incoming_packet: MOST_PACKET,
             will: Some(self.status(TierState::Offline)),
+            // mosquitto drops what goes beyond some 1,000 retained ones at QoS 1. One that a broken connection loses is
+            // retained, and comes with the next.
+            at_most_once: vec![Topic::all_statuses()],
             ..broker.clone()
         }
     }

@@ -125,8 +125,8 @@ impl Client {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Asks for the messages of these topic filters at QoS 1 (0: [`Options::receive_at_most_once`]), now if connected and
-    /// at each connection from now on.
+    /// Asks for the messages of these topic filters at QoS 1 (0: [`Options::receive_at_most_once`], [`Options::at_most_once`]), now if
+    /// connected and at each connection from now on.
     /// Each filter gets its [`Event::Subscribed`] or [`Event::SubscriptionRefused`]; one that is already asked
     /// for stays as it is. At most 64 filters are taken, the rest is refused.
     pub async fn subscribe(&self, filters: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Stopped> {

@@ -558,8 +558,12 @@ impl Driver {
         if filters.is_empty() {
             return;
         }
-        let qos = if self.options.receive_at_most_once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        let asked = filters.iter().map(|filter| SubscribeFilter::new(filter.as_str(), qos));
+        let Options { receive_at_most_once, at_most_once, .. } = &self.options;
+        let qos = |filter: &String| match *receive_at_most_once || at_most_once.contains(filter) {
+            true => QoS::AtMostOnce,
+            false => QoS::AtLeastOnce,
+        };
+        let asked = filters.iter().map(|filter| SubscribeFilter::new(filter.as_str(), qos(filter)));
         match connection.client.try_subscribe_many_tracked(asked) {
             Ok(notice) => connection.subscriptions.push(Box::pin(subscribed(filters, notice))),
             Err(fault) => error!(%fault, "BUG: a checked subscription was not taken by the MQTT library"),

@@ -34,6 +34,8 @@ pub struct Options {
     /// Asks for messages at QoS 0 instead of 1: for looking on, and for reading more retained messages than a broker keeps
     /// waiting for one client (mosquitto drops what goes beyond 1,000 unacknowledged ones of QoS 1).
     pub receive_at_most_once: bool,
+    /// Filters that are asked for at QoS 0 anyhow: those of states that a broker retains for each of many hosts.
+    pub at_most_once: Vec<String>,
     /// How many publishes may be without PUBACK, at least 1. The library below reserves memory for each that is
     /// possible: 65,535 of them cost 20 MiB.
     pub max_in_flight: u16,
@@ -62,6 +64,7 @@ impl Options {
             session_expiry: Duration::ZERO,
             receive_maximum: 64,
             receive_at_most_once: false,
+            at_most_once: Vec::new(),
             max_in_flight: 16,
             max_incoming_packet: 1 << 20,
             will: None,

@@ -117,7 +117,6 @@ async fn a_broken_store_ends_the_tier_with_its_sentence() {
     f.memory.set(Mood::Broken);
     let error = f.spawn().task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "writing to memory: it is broken");
-
     f.memory.set(Mood::Well);
     let running = f.start().await;
     f.memory.set(Mood::Broken);
@@ -270,4 +269,34 @@ async fn a_state_folder_that_cannot_be_written_is_named_with_its_key() {
     f.settings.dead_letters.path = "/dev/null/dead-letters.ndjson".into();
     let error = f.spawn().task.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("/dev/null/dead-letters.ndjson") && error.contains("state_dir"), "{error}");
+}
+
+/// At QoS 1 mosquitto keeps 1,000 messages waiting for a client beside the 20 under way, and drops the rest unseen.
+#[tokio::test]
+async fn of_many_retained_host_states_none_is_lost() {
+    let f = Fixture::new();
+    let options = mqtt::Options { max_in_flight: 100, ..mqtt::Options::new(f.broker.url().parse().unwrap(), "hosts") };
+    let (client, mut events) = mqtt::Client::start(options).unwrap();
+    while !matches!(events.recv().await, Some(mqtt::Event::Connected { .. })) {}
+    let (hosts, mut sent, mut acked) = (1500, 0, 0);
+    while acked < hosts {
+        while sent < hosts {
+            let status = json!({"v": 1, "host": format!("h{sent}"), "state": "online", "boot": "b1",
+                                "time": "2026-11-21T22:30:00Z", "version": "0"});
+            let topic = format!("utilizer/v1/telemetry/h{sent}/status");
+            let payload = status.to_string().into();
+            let message = mqtt::Message { topic, payload, retain: true, ..mqtt::Message::default() };
+            if client.try_publish(sent, message).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        acked += u64::from(matches!(events.recv().await, Some(mqtt::Event::Acked { .. })));
+    }
+    let running = f.start().await;
+    let written = |store: &crate::memory::Store| {
+        store.hosts.iter().map(|row| row.host.clone()).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    wait("all states are written", || f.memory.look(written) == 1500).await;
+    running.stop().await;
 }
