@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use delivery::Sender;
 use delivery::sender::{DiskState, Settings, Timing};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use spool::{Log, Options, ReadError, Reserve, state};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -63,7 +63,14 @@ struct Runs {
 #[derive(Debug, Serialize, Deserialize)]
 struct Run {
     boot: BootId,
+    #[serde(deserialize_with = "known_kinds")]
     first: BTreeMap<Kind, u64>,
+}
+
+/// A later version may have written it.
+pub(super) fn known_kinds<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Kind, u64>, D::Error> {
+    let all = BTreeMap::<String, u64>::deserialize(from)?;
+    Ok(all.into_iter().filter_map(|(kind, first)| Some((kind.parse().ok()?, first))).collect())
 }
 
 /// Opens the spool of a configuration for a run of the agent. A folder that was configured is used or nothing is; in place of

@@ -66,6 +66,13 @@ fn wait_for(what: &str, met: impl Fn() -> bool) {
     }
 }
 
+/// Puts another text into a state, as another version would have written it.
+fn rewrite(dir: &Path, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut state = serde_json::from_slice(&spool::state::read(dir, name).unwrap().unwrap()).unwrap();
+    change(&mut state);
+    spool::state::write(dir, name, state.to_string().as_bytes()).unwrap();
+}
+
 /// All records that are due, by run, kind and number.
 fn all_due(post: &Post) -> Vec<(String, Kind, u64)> {
     let mut due = Vec::new();
@@ -260,4 +267,26 @@ fn what_can_not_be_read_for_now_is_not_too_old() {
     std::fs::remove_dir(&file).unwrap();
     std::fs::rename(&away, &file).unwrap();
     assert_eq!(too_old(), Some(Kind::Logs));
+}
+
+#[test]
+fn kinds_of_a_later_version_are_skipped_and_the_rest_of_its_states_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    announce(&post);
+    assert_eq!([(); 3].map(|()| post.put(now(), logs(10)).unwrap()), [1, 2, 3]);
+    post.ring();
+    wait_for("the group is on disk", || dir.path().join("delivery.state").exists());
+    drop((post, keeping));
+    rewrite(dir.path(), "delivery", |state| {
+        state["groups"]["g"]["m"] = serde_json::json!(["traces", "logs"]);
+        state["dropped"] = serde_json::json!([["a", "traces", 1, 2, "full"], ["a", "logs", 1, 1, "other"]]);
+    });
+    rewrite(dir.path(), "runs", |state| state["runs"][0]["first"]["traces"] = 0.into());
+
+    let (post, _keeping) = start(dir.path(), "b");
+    let outbox = post.lock();
+    assert_eq!(outbox.groups().count(), 1);
+    assert_eq!(outbox.status().dropped.len(), 1);
+    assert_eq!(outbox.len(), 2, "what was lost is not sent");
 }

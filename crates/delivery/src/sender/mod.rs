@@ -19,8 +19,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use wire::messages::{Confirmation, Loss, TierStatus};
+use serde::{Deserialize, Deserializer, Serialize};
+use wire::messages::{Confirmation, Loss, TierStatus, known_kinds, known_losses};
 use wire::{BootId, GroupName, Kind, MemberName, Ranges, SeqByBoot, Timestamp};
 
 use crate::random::Random;
@@ -96,16 +96,31 @@ impl Default for Settings {
     }
 }
 
-/// What must outlive a crash of the agent, beside the spool itself. Fields that are not known are ignored.
+/// What must outlive a crash of the agent, beside the spool itself. Fields that are not known are ignored, and so are kinds:
+/// a later version may have written it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskState {
     /// The groups that announced themselves as durable, their members, and the kinds that each takes.
+    #[serde(deserialize_with = "known_groups")]
     pub groups: BTreeMap<GroupName, BTreeMap<MemberName, Vec<Kind>>>,
     /// Losses that some group has not booked.
+    #[serde(deserialize_with = "known_losses")]
     pub dropped: Vec<Loss>,
     /// Groups that were retired, and when. A group that announces itself later is a new one.
     pub retired: BTreeMap<GroupName, Timestamp>,
+}
+
+/// The kinds that each member of a group takes.
+type Takers = BTreeMap<MemberName, Vec<Kind>>;
+
+fn known_groups<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<GroupName, Takers>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Known(#[serde(deserialize_with = "known_kinds")] Vec<Kind>);
+    let groups = BTreeMap::<GroupName, BTreeMap<MemberName, Known>>::deserialize(from)?;
+    let members = |members: BTreeMap<MemberName, Known>| members.into_iter().map(|(name, Known(kinds))| (name, kinds));
+    Ok(groups.into_iter().map(|(name, of)| (name, members(of).collect())).collect())
 }
 
 /// A record that is to be published now.

@@ -22,5 +22,5 @@ pub use logs::{Level, LogRecord, Logs};
 pub use metrics::{Family, FamilyType, Gauge, Metrics, Process, Sample};
 pub use pipeline::{JOB_ID_LIMIT, METRIC_NAME_LIMIT, Pipeline, PipelineRecord, RecordFault, STAGE_LIMIT, check_row};
 pub use silence::{MatchOperator, Matcher, Silence};
-pub use status::{Gpu, HostState, Inventory, Loss, LossReason, Status};
-pub use tier::{TierState, TierStatus};
+pub use status::{Gpu, HostState, Inventory, Loss, LossReason, Status, known_losses};
+pub use tier::{TierState, TierStatus, known_kinds};

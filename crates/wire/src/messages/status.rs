@@ -156,7 +156,7 @@ impl<'de> Deserialize<'de> for Loss {
 }
 
 /// Reads losses and skips those of kinds that this version does not have.
-fn known_losses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Loss>, D::Error> {
+pub fn known_losses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Loss>, D::Error> {
     let known = |LossOf { boot, kind, from, to, reason }: LossOf<String>| {
         Some(Loss { boot, kind: kind.parse().ok()?, from, to, reason })
     };

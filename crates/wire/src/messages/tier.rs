@@ -39,6 +39,6 @@ pub enum TierState {
 }
 
 /// Skips kinds that this version does not have: an agent that has none of them still waits for the others.
-fn known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Kind>, D::Error> {
+pub fn known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Kind>, D::Error> {
     Ok(Vec::<String>::deserialize(deserializer)?.iter().filter_map(|kind| kind.parse().ok()).collect())
 }
