@@ -1,16 +1,17 @@
 //! What a host declared lost, until every group that takes it has booked it.
 
-use wire::messages::{Loss, LossReason};
+use wire::messages::Loss;
 use wire::{BootId, Kind, Ranges};
 
-/// Beyond this, losses of one (boot, kind, reason) become one even where records between them were not lost: those were
-/// freed long before, and a ledger books as lost only what it has not committed.
+/// Beyond this, losses of one (boot, kind, reason) become one even where records between them were not lost, if all of those
+/// were freed: a ledger books as lost only what it has not committed. What is lost by room or age is the oldest of its
+/// kind, so that nothing before it is owed any more. What a broker refuses, or a disk has damaged, may have records
+/// before it that are still owed to a group that is away; to declare those would have them freed without a copy.
 const MOST_LOSSES: usize = 256;
 
-/// Whether what is lost for this reason is always the oldest of its kind.
-fn in_order(reason: LossReason) -> bool {
-    matches!(reason, LossReason::Full | LossReason::Age)
-}
+/// With so many, no record is given up that could wait as well: each is a part of the host's status, which has to be
+/// small enough for a broker.
+const FULL_OF_LOSSES: usize = 1_024;
 
 #[derive(Debug)]
 struct Declared {
@@ -86,8 +87,13 @@ impl Losses {
         self.0.iter_mut().for_each(|declared| declared.booked.retain(|(id, _)| *id != group));
     }
 
-    /// Makes one of neighbours that are on disk.
-    pub(super) fn melt(&mut self, durable: u64) {
+    /// Whether another loss can be declared.
+    pub(super) fn have_room(&self) -> bool {
+        self.0.len() < FULL_OF_LOSSES
+    }
+
+    /// Makes one of neighbours that are on disk. `owed`: whether one of these records still is.
+    pub(super) fn melt(&mut self, durable: u64, owed: impl Fn(&BootId, Kind, u64, u64) -> bool) {
         if self.0.len() < 2 {
             return;
         }
@@ -110,7 +116,8 @@ impl Losses {
                         && last.loss.kind == next.loss.kind
                         && last.loss.boot == next.loss.boot
                         && (next.loss.from <= last.loss.to.saturating_add(1)
-                            || (crowded && in_order(next.loss.reason))) =>
+                            || (crowded
+                                && !owed(&next.loss.boot, next.loss.kind, last.loss.to + 1, next.loss.from - 1))) =>
                 {
                     last.loss.to = last.loss.to.max(next.loss.to);
                     for (id, ranges) in next.booked {

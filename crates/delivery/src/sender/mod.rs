@@ -366,6 +366,12 @@ impl Sender {
         self.version
     }
 
+    /// Whether a record may be given up that could as well be tried again: so many losses are declared, and booked by not all
+    /// groups, that the status would grow too large for a broker. The record is due again as one that nobody answered.
+    pub fn can_declare(&self) -> bool {
+        self.losses.have_room()
+    }
+
     /// Records can't be read from the spool any more, and whether they were freed is not known: declares them all.
     #[must_use = "the records may be passed over only when this version is on disk"]
     pub fn missing(&mut self, loss: &Loss) -> u64 {
@@ -576,7 +582,12 @@ impl Sender {
         }
         self.durable = version.min(self.version);
         self.retiring.retain(|(version, _)| *version > self.durable);
-        self.losses.melt(self.durable);
+        let (boots, tracks) = (&self.boots, &self.tracks);
+        self.losses.melt(self.durable, |boot, kind, from, to| {
+            let place = boots.iter().find(|(_, name)| *name == boot).map(|(place, _)| *place);
+            let track = place.and_then(|place| tracks.get(&(Reverse(kind), place)));
+            track.and_then(|track| track.live.next_from(from)).is_some_and(|seq| seq <= to)
+        });
         self.status_changed = true;
     }
 

@@ -191,3 +191,37 @@ fn one_refused_record_is_found_by_halves() {
     }
     assert_eq!((dead, inserts), (vec![5], 7));
 }
+
+/// They ride in the status, which has to be small enough for a broker.
+#[test]
+fn losses_of_refused_records_become_one_where_nothing_between_them_is_owed_and_are_bounded_where_something_is() {
+    let mut sender = Sender::new(&Settings::default(), boot(), DiskState::default());
+    sender.tier_status(&announcement(true, 1_000));
+    let refuse = |sender: &mut Sender, seq| {
+        let loss = Loss { boot: boot(), kind: Kind::Logs, from: seq, to: seq, reason: LossReason::TooLarge };
+        let _version = sender.evicted(&loss);
+        sender.durable(sender.version());
+    };
+    let mut refused = 0;
+    for seq in 1..=6_000 {
+        sender.appended(Kind::Logs, seq);
+        if seq % 2 == 0 && sender.can_declare() {
+            refuse(&mut sender, seq);
+            refused += 1;
+        }
+    }
+    // The group is away: each record between them is owed to it.
+    assert_eq!(sender.status().dropped.len(), refused);
+    assert!((256..2_000).contains(&refused), "{refused}");
+    // It has them all, but the last two.
+    let said = |to| {
+        let committed = [(boot(), [(Kind::Logs, (1..=to).step_by(2).map(|seq| (seq, seq)).collect())].into())].into();
+        Confirmation { v: VERSION, whole: false, held: Default::default(), committed }
+    };
+    let last = 2 * refused as u64;
+    sender.confirmation(&late(), &"m0".parse().unwrap(), &said(last - 3), Millis(1));
+    refuse(&mut sender, 6_000);
+    let dropped: Vec<_> = sender.status().dropped.iter().map(|loss| (loss.from, loss.to)).collect();
+    assert_eq!(dropped, [(2, last - 2), (last, last), (6_000, 6_000)], "what is owed still lies between the others");
+    assert!(sender.can_declare());
+}
