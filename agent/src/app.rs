@@ -14,7 +14,7 @@ use wire::BootId;
 
 use crate::config::Config;
 use crate::inventory;
-use crate::outbox::{self, Keeping, Post};
+use crate::outbox::{self, Gone, Keeping, Post};
 use crate::publisher::{Link, Publisher, TakenOver, last_will};
 use crate::rules;
 use crate::sampler::{self, Handle};
@@ -55,6 +55,9 @@ pub enum AppError {
     /// The folder that was configured for it is no good.
     #[error("{0}; `spool.directory` chooses the folder")]
     SpoolDirectory(outbox::OpenError),
+    /// The spool was removed while the agent ran.
+    #[error(transparent)]
+    SpoolGone(#[from] Gone),
     /// The broker's options are wrong.
     #[error("can't connect to the broker: {0}")]
     Broker(#[from] mqtt::OptionsError),
@@ -191,7 +194,15 @@ impl App {
 
         // Dropped at the end of all parts: what they put last is synced then.
         let mut keeping = None;
-        if let Some((mut options, post, kept)) = self.publishing {
+        if let Some((mut options, post, mut kept)) = self.publishing {
+            let gone = kept.gone();
+            let ended = shutdown.clone();
+            parts.spawn(async move {
+                tokio::select! {
+                    gone = gone => Err(AppError::SpoolGone(gone)),
+                    () = ended.wait() => Ok(()),
+                }
+            });
             keeping = Some(kept);
             options.max_in_flight = IN_FLIGHT;
             options.clean_start = true;

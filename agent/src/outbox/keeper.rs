@@ -1,14 +1,16 @@
 //! The thread that waits for the disk, so that nobody else does: it syncs, writes down what must outlive a crash, trims what
 //! was freed, and makes room.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spool::{Reserve, SegmentInfo, Trim, state};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 use wire::Kind;
 use wire::messages::{Loss, LossReason};
@@ -81,11 +83,36 @@ pub struct Keeping {
     dir: PathBuf,
     /// A folder that goes with this run.
     pub(super) temporary: Option<PathBuf>,
+    /// Says when the spool is there no longer.
+    gone: Option<oneshot::Receiver<Gone>>,
     /// Held for the lock on the spool's folder.
     _lock: File,
 }
 
+/// What is put into the spool now goes into files that nothing finds after a restart.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} was removed, or replaced, while the agent ran: what it takes would be lost at its end, so that it ends now; \
+     records that waited there are gone if the folder is"
+)]
+pub struct Gone(String);
+
 impl Keeping {
+    /// Returns if the spool's folder, or one in it, is removed.
+    pub fn gone(&mut self) -> impl Future<Output = Gone> + use<> {
+        let gone = self.gone.take();
+        async move {
+            match gone {
+                Some(gone) => match gone.await {
+                    Ok(gone) => gone,
+                    // The keeper ended, with the agent.
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// The spool's folder, where what belongs to it can stand as well.
     pub fn dir(&self) -> &std::path::Path {
         &self.dir
@@ -115,16 +142,47 @@ pub(super) struct Keeper {
     trouble: Option<String>,
     /// Of each kind: when it was last said that its records go, and how many went since.
     complaints: [(Option<Instant>, u64); Kind::ALL.len()],
+    /// The lock and the folders of the kinds, by device and inode: a removed file can be written and synced for as long as
+    /// it is open.
+    held: Vec<(PathBuf, u64, u64)>,
 }
 
 impl Keeper {
     pub(super) fn new(post: Post, dir: PathBuf, reserve: Reserve) -> Self {
-        Self { post, dir, reserve, written: 0, trouble: None, complaints: Default::default() }
+        Self {
+            post,
+            dir,
+            reserve,
+            written: 0,
+            trouble: None,
+            complaints: Default::default(),
+            held: Vec::new(),
+        }
+    }
+
+    fn hold(&mut self) -> io::Result<()> {
+        for name in std::iter::once("lock").chain(Kind::ALL.map(Kind::as_str)) {
+            let path = self.dir.join(name);
+            let found = fs::metadata(&path)?;
+            self.held.push((path, found.dev(), found.ino()));
+        }
+        Ok(())
+    }
+
+    /// What is not there any more, if anything is not.
+    fn gone(&self) -> Option<Gone> {
+        let gone = |(path, device, inode): &&(PathBuf, u64, u64)| match fs::metadata(path) {
+            Ok(found) => (found.dev(), found.ino()) != (*device, *inode),
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        self.held.iter().find(gone).map(|(path, ..)| Gone(format!("the spool's {}", path.display())))
     }
 
     pub(super) fn spawn(mut self, lock: File) -> io::Result<Keeping> {
+        self.hold()?;
         let dir = self.dir.clone();
         let bell = self.post.bell.clone();
+        let (tell, told) = oneshot::channel();
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             let mut last = Instant::now();
             let mut aged = last.checked_sub(AGE).unwrap_or(last);
@@ -135,13 +193,18 @@ impl Keeper {
                 if last >= aged + AGE {
                     aged = last;
                 }
+                if let Some(gone) = self.gone() {
+                    self.post.lock().gone = Some(gone.to_string());
+                    let _ = tell.send(gone);
+                    return;
+                }
                 self.say(result);
                 if stop {
                     return;
                 }
             }
         })?;
-        Ok(Keeping { bell, thread: Some(thread), dir, temporary: None, _lock: lock })
+        Ok(Keeping { bell, thread: Some(thread), dir, temporary: None, gone: Some(told), _lock: lock })
     }
 
     fn say(&mut self, result: io::Result<()>) {

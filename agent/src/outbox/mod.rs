@@ -25,7 +25,7 @@ use wire::messages::{Confirmation, Loss, LossReason, TierStatus};
 use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
 
 use keeper::Bell;
-pub use keeper::Keeping;
+pub use keeper::{Gone, Keeping};
 pub use open::{OpenError, open};
 use shelf::{Shelf, Unreadable};
 
@@ -52,6 +52,8 @@ pub struct Outbox {
     unreadable: Option<String>,
     /// A group that is one too many; said once.
     turned_away: Option<GroupName>,
+    /// The spool was removed: why nothing more is taken.
+    gone: Option<String>,
 }
 
 /// What became of the records of one kind since the agent started.
@@ -149,6 +151,9 @@ impl Outbox {
     }
 
     fn put_encoded(&mut self, kind: Kind, payload: &[u8]) -> Result<(), PutError> {
+        if let Some(gone) = &self.gone {
+            return Err(PutError::Disk(gone.clone()));
+        }
         let most = self.largest_record();
         if payload.len() > most {
             return Err(PutError::Large(payload.len(), most));

@@ -192,6 +192,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         missing: Vec::new(),
         unreadable: None,
         turned_away: None,
+        gone: None,
     };
     damaged.into_iter().for_each(|(kind, from, to)| outbox.missing(kind, from, to));
     let post =

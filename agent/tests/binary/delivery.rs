@@ -282,3 +282,30 @@ fn a_full_disk_costs_records_with_a_word_and_no_more() {
     agent.says("the spool takes readings again");
     push(&agent, 2);
 }
+
+/// What it would take goes into files that nobody finds again.
+#[test]
+fn an_agent_whose_spool_is_removed_says_so_and_ends() {
+    let broker = Mosquitto::start("");
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 3] = [
+        ("all of it", |spool| fs::remove_dir_all(spool).unwrap()),
+        ("one kind", |spool| fs::remove_dir_all(spool.join("logs")).unwrap()),
+        ("another in its place", |spool| {
+            fs::rename(spool, spool.with_extension("old")).unwrap();
+            fs::create_dir(spool).unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path().join("spool");
+        let mut agent = setup(&broker, &spool).start();
+        push(&agent, 1);
+        harm(&spool);
+        // The keeper looks whenever something is taken.
+        agent.post("/v1/logs", r#"{"message":"line 2"}"#);
+        assert_eq!(agent.ended().code(), Some(1), "{what}: {}", agent.log());
+        let said = agent.log();
+        assert!(said.contains("ERROR the spool's ") && said.contains("was removed, or replaced"), "{said}");
+    }
+}
