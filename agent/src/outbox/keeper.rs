@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use wire::Kind;
 use wire::messages::{Loss, LossReason};
 
+use super::halve::Halving;
 use super::{Outbox, Post};
 
 /// Time from one sync to the next: half of what may be lost when the machine ends.
@@ -145,10 +146,11 @@ pub(super) struct Keeper {
     /// The lock and the folders of the kinds, by device and inode: a removed file can be written and synced for as long as
     /// it is open.
     held: Vec<(PathBuf, u64, u64)>,
+    halving: Halving,
 }
 
 impl Keeper {
-    pub(super) fn new(post: Post, dir: PathBuf, reserve: Reserve) -> Self {
+    pub(super) fn new(post: Post, dir: PathBuf, reserve: Reserve, halving: Halving) -> Self {
         Self {
             post,
             dir,
@@ -157,6 +159,7 @@ impl Keeper {
             trouble: None,
             complaints: Default::default(),
             held: Vec::new(),
+            halving,
         }
     }
 
@@ -221,6 +224,7 @@ impl Keeper {
     }
 
     fn pass(&mut self, look_at_age: bool) -> io::Result<()> {
+        let halved = self.halving.run(&self.post, &self.dir, &self.reserve);
         self.sync()?;
         self.write_down()?;
         self.pass_over_missing();
@@ -230,7 +234,7 @@ impl Keeper {
             let Some((kind, segment, reason)) = over_bounds(&mut self.post.lock(), look_at_age) else { break };
             self.evict(kind, segment, reason)?;
         }
-        Ok(())
+        halved
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! and when, and what may be forgotten, says [`delivery::Sender`]. Nobody who puts a record waits for the disk to sync or for
 //! the network.
 
+mod halve;
 mod keeper;
 mod open;
 mod shelf;
@@ -15,15 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use delivery::sender::MOST_GROUPS;
+use delivery::sender::{MOST_GROUPS, WINDOW};
 use delivery::{Millis, Sender};
-use serde_json::{Map, Value as Json};
 use spool::AppendError;
 use tokio::sync::Notify;
 use tracing::warn;
 use wire::messages::{Confirmation, Loss, LossReason, TierStatus};
 use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
 
+use halve::Whole;
 use keeper::Bell;
 pub use keeper::{Gone, Keeping};
 pub use open::{OpenError, open};
@@ -48,6 +49,8 @@ pub struct Outbox {
     pressed: Option<Kind>,
     /// Records that can't be passed over before their loss is on disk: version, kind, indices.
     missing: Vec<(u64, Kind, u64, u64)>,
+    /// Records that the keeper halves.
+    to_halve: Vec<Whole>,
     /// Why records can't be read now; said once.
     unreadable: Option<String>,
     /// A group that is one too many; said once.
@@ -139,7 +142,7 @@ impl Outbox {
     }
 
     fn put_numbered(&mut self, kind: Kind, seq: u64, payload: &[u8]) -> Result<u64, PutError> {
-        let put = self.put_encoded(kind, payload);
+        let put = self.put_encoded(kind, b"", payload);
         let counts = &mut self.counts[kind as usize];
         match put {
             Ok(()) => counts.made += 1,
@@ -150,7 +153,7 @@ impl Outbox {
         Ok(seq)
     }
 
-    fn put_encoded(&mut self, kind: Kind, payload: &[u8]) -> Result<(), PutError> {
+    fn put_encoded(&mut self, kind: Kind, head: &[u8], payload: &[u8]) -> Result<(), PutError> {
         if let Some(gone) = &self.gone {
             return Err(PutError::Disk(gone.clone()));
         }
@@ -162,7 +165,7 @@ impl Outbox {
             self.pressed = self.pressed.max(Some(kind));
             return Err(PutError::Full(format!("{} bytes", self.max_bytes)));
         }
-        self.shelf(kind).put(payload).map_err(|error| match error {
+        self.shelf(kind).put(head, payload).map_err(|error| match error {
             AppendError::NoSpace(_) => {
                 self.pressed = self.pressed.max(Some(kind));
                 PutError::Full(error.to_string())
@@ -297,38 +300,33 @@ impl Outbox {
     }
 
     /// The broker never takes this record: its halves go under numbers of their own, and the number is declared lost. Says
-    /// whether there were halves.
+    /// whether there are halves.
     pub fn refused(&mut self, boot: &BootId, kind: Kind, seq: u64, reason: LossReason) -> bool {
-        let halves = reason == LossReason::TooLarge && self.halve(boot, kind, seq);
-        let before = self.sender.unfreed(kind);
-        let _version = self.sender.evicted(&Loss { boot: boot.clone(), kind, from: seq, to: seq, reason });
-        self.counts[kind as usize].declared += before.saturating_sub(self.sender.unfreed(kind));
-        let shelf = &self.shelves[kind as usize];
-        if let Some(index) = shelf.index_of(boot, seq) {
-            self.missing.push((self.sender.version(), kind, index, index));
-        }
-        halves
-    }
-
-    fn halve(&mut self, boot: &BootId, kind: Kind, seq: u64) -> bool {
-        // Only these hold records of somebody else's, and may be any number of them.
-        if !matches!(kind, Kind::Logs | Kind::Pipeline) {
+        if !self.sender.can_declare() {
+            // It stays, and is tried again.
             return false;
         }
-        // As plain JSON: whatever the records are, they go on as they are.
-        let Ok(payload) = self.shelf(kind).read(boot, seq) else { return false };
-        let Ok(mut record) = serde_json::from_slice::<Map<String, Json>>(&payload) else { return false };
-        let Some(Json::Array(mut first)) = record.remove("records") else { return false };
-        let second = first.split_off(first.len() / 2);
-        !first.is_empty() && [first, second].into_iter().all(|half| self.put_half(kind, &mut record, half))
+        if reason == LossReason::TooLarge && self.has_halves(boot, kind, seq) {
+            let whole = (boot.clone(), kind, seq);
+            if self.to_halve.len() < WINDOW && !self.to_halve.contains(&whole) {
+                self.to_halve.push(whole);
+            }
+            return true;
+        }
+        self.give_up(&Loss { boot: boot.clone(), kind, from: seq, to: seq, reason });
+        false
     }
 
-    fn put_half(&mut self, kind: Kind, record: &mut Map<String, Json>, half: Vec<Json>) -> bool {
-        let seq = self.shelf(kind).next_seq();
-        record.insert("boot".to_owned(), self.boot.as_str().into());
-        record.insert("seq".to_owned(), seq.into());
-        record.insert("records".to_owned(), half.into());
-        self.put_numbered(kind, seq, &wire::encode(record)).is_ok()
+    /// Declares records that stand in the spool, and has them passed over once that is on disk.
+    fn give_up(&mut self, loss: &Loss) {
+        let Loss { boot, kind, from, to, .. } = loss;
+        let before = self.sender.unfreed(*kind);
+        let _version = self.sender.evicted(loss);
+        self.counts[*kind as usize].declared += before.saturating_sub(self.sender.unfreed(*kind));
+        let shelf = &self.shelves[*kind as usize];
+        if let (Some(from), Some(to)) = (shelf.index_of(boot, *from), shelf.index_of(boot, *to)) {
+            self.missing.push((self.sender.version(), *kind, from, to));
+        }
     }
 
     /// Records that were not freed.

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 use wire::{BootId, HostName, Kind};
 
+use super::halve::{HALVED, Halving};
 use super::keeper::{Bell, Keeper, Keeping, STATE};
 use super::shelf::Shelf;
 use super::{MAX_RECORD, Outbox, Post};
@@ -155,6 +156,9 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         })
         .collect();
     write_runs(dir, host, &known, &shelves, &boot, &reserve).map_err(io)?;
+    let halved = read_json(dir, HALVED).map_err(io)?;
+    let halving = Halving::open(halved, &shelves, |text| reserve.spend(|| state::write(dir, HALVED, text)));
+    let halving = halving.map_err(io)?;
 
     let settings = Settings {
         timing: Timing::scaled(spool.retry_after),
@@ -190,15 +194,17 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         counts: Default::default(),
         pressed: None,
         missing: Vec::new(),
+        to_halve: Vec::new(),
         unreadable: None,
         turned_away: None,
         gone: None,
     };
     damaged.into_iter().for_each(|(kind, from, to)| outbox.missing(kind, from, to));
+    halving.apply(&mut outbox);
     let post =
         Post { outbox: Arc::new(Mutex::new(outbox)), wake: Arc::new(Notify::new()), bell: Arc::new(Bell::default()) };
     post.bell.ring();
-    let keeping = Keeper::new(post.clone(), dir.to_owned(), reserve).spawn(lock).map_err(io)?;
+    let keeping = Keeper::new(post.clone(), dir.to_owned(), reserve, halving).spawn(lock).map_err(io)?;
     Ok((post, keeping))
 }
 
@@ -248,7 +254,7 @@ fn set_aside(dir: &Path, host: &HostName) -> io::Result<()> {
     let Some(aside) = names.map(|name| dir.join(name)).find(|aside| !taken(aside)) else { return Ok(()) };
     make_dir(&aside)?;
     // What tells whose they are goes last, so that a crash in between leaves the same to do.
-    let states = [format!("{STATE}.state"), format!("{RUNS}.state")];
+    let states = [STATE, HALVED, RUNS].map(|name| format!("{name}.state"));
     for name in Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).chain(states) {
         match fs::rename(dir.join(&name), aside.join(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -76,8 +76,8 @@ impl Shelf {
         self.log.next().saturating_sub(own) + 1
     }
 
-    pub(super) fn put(&mut self, payload: &[u8]) -> Result<(), AppendError> {
-        self.log.append(b"", payload).map(drop)
+    pub(super) fn put(&mut self, head: &[u8], payload: &[u8]) -> Result<(), AppendError> {
+        self.log.append(head, payload).map(drop)
     }
 
     /// Where each part of these indices belongs: run, first and last number.
@@ -92,8 +92,10 @@ impl Shelf {
 
     /// Where a record stands.
     pub(super) fn index_of(&self, boot: &BootId, seq: u64) -> Option<u64> {
-        let (_, first) = self.runs.iter().rev().find(|(of, _)| of == boot)?;
-        first.checked_add(seq)?.checked_sub(1)
+        let run = self.runs.iter().rposition(|(of, _)| of == boot)?;
+        let index = self.runs.get(run)?.1.checked_add(seq)?.checked_sub(1)?;
+        // What a crash of the machine took from the end of a run is another one's place.
+        (self.runs.get(run + 1).is_none_or(|(_, next)| index < *next)).then_some(index)
     }
 
     pub(super) fn read(&mut self, boot: &BootId, seq: u64) -> Result<Bytes, Unreadable> {

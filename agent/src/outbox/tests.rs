@@ -290,3 +290,93 @@ fn kinds_of_a_later_version_are_skipped_and_the_rest_of_its_states_is_read() {
     assert_eq!(outbox.status().dropped.len(), 1);
     assert_eq!(outbox.len(), 2, "what was lost is not sent");
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// The lines of all records that are due in what a crash left.
+fn lines_due(dir: &Path, boot: &str) -> Vec<String> {
+    let (post, _keeping) = start(dir, boot);
+    post.lock().connected();
+    post.lock().subscribed();
+    announce(&post);
+    let mut lines = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        while let Some(out) = post.lock().take() {
+            assert_eq!(decode_head(&out.payload).unwrap().seq, Some(out.seq));
+            let logs: Logs = wire::decode_body(&out.payload).unwrap();
+            lines.extend(logs.records.into_iter().map(|record| record.message));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lines.sort();
+    lines
+}
+
+fn four_lines() -> Logs {
+    let mut logs = logs(1);
+    logs.records = ["1", "2", "3", "4"]
+        .map(|line| {
+            let mut record = logs.records[0].clone();
+            record.message = line.to_owned();
+            record
+        })
+        .into();
+    logs
+}
+
+#[test]
+fn a_crash_while_a_record_is_halved_leaves_the_whole_or_the_halves() {
+    let (dir, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    post.lock().connected();
+    post.lock().subscribed();
+    // What stays before it keeps it in the log.
+    assert_eq!((post.put(now(), logs(1)), post.put(now(), four_lines())), (Ok(1), Ok(2)));
+    wait_for("the group is on disk", || dir.path().join("delivery.state").exists());
+    let wholes = {
+        let mut outbox = post.lock();
+        assert!(outbox.refused(&"a".parse().unwrap(), Kind::Logs, 2, LossReason::TooLarge));
+        // Before the keeper sees them.
+        std::mem::take(&mut outbox.to_halve)
+    };
+    let mut image = 0;
+    let mut crash = || {
+        image += 1;
+        let image = images.path().join(image.to_string());
+        copy(dir.path(), &image);
+        assert_eq!(lines_due(&image, "b"), ["1", "2", "3", "4", "x"], "after step {image:?}");
+        // Losses are booked, and forgotten; what was freed is still in the log.
+        let (post, keeping) = start(&image, "c");
+        commit(&post, "a", Kind::Logs, 2, 4);
+        wait_for("nothing is declared", || post.lock().status().dropped.is_empty());
+        let dropped = || spool::state::read(&image, "delivery").unwrap().unwrap();
+        wait_for("also on disk", || String::from_utf8(dropped()).unwrap().contains("\"dropped\":[]"));
+        drop((post, keeping));
+        // Under their old numbers, so that ledgers know them; the whole beside its halves they would not.
+        assert_eq!(lines_due(&image, "d"), ["1", "2", "3", "4", "x"], "after step {image:?}");
+    };
+    let reserve = spool::Reserve::take(images.path(), 0).unwrap();
+    let mut halving = halve::Halving::default();
+    crash();
+    halving.begin(&wholes, &post, dir.path(), &reserve).unwrap();
+    crash();
+    halving.append(wholes, &post);
+    crash();
+    halving.end(&post, dir.path(), &reserve).unwrap();
+    crash();
+    // Nobody crashed: the halves are due, and the whole is not.
+    let due = all_due(&post);
+    assert_eq!(due, [1, 3, 4].map(|seq| ("a".to_owned(), Kind::Logs, seq)));
+}

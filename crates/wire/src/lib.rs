@@ -23,7 +23,7 @@ mod value;
 pub use kind::{Kind, KindError};
 pub use labels::LabelSet;
 pub use name::{BootId, GroupName, HostName, MemberName, NameError, SilenceId};
-pub use ranges::{RangeError, Ranges, SeqByBoot};
+pub use ranges::{RangeError, Ranges, SeqByBoot, by_boot};
 pub use record::{Body, DecodeError, Head, Record, decode_body, decode_head, decode_state, encode, user_properties};
 pub use stage::Stage;
 pub use time::{Timestamp, TimestampError};

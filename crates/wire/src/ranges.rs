@@ -18,7 +18,7 @@ pub struct Ranges(Vec<(u64, u64)>);
 pub type SeqByBoot<T> = BTreeMap<BootId, BTreeMap<Kind, T>>;
 
 /// Reads a [`SeqByBoot`] and skips kinds that this version does not have: what it does know still counts.
-pub(crate) fn by_boot<'de, D, T>(deserializer: D) -> Result<SeqByBoot<T>, D::Error>
+pub fn by_boot<'de, D, T>(deserializer: D) -> Result<SeqByBoot<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -629,6 +629,12 @@ impl Sender {
         tracks + self.published.len() + self.pending.len() + self.losses.size() + freed
     }
 
+    /// Whether a record is owed to some group, or to the broker where there is none.
+    pub fn owes(&self, boot: &BootId, kind: Kind, seq: u64) -> bool {
+        let track = self.place(boot).and_then(|place| self.tracks.get(&(Reverse(kind), place)));
+        track.is_some_and(|track| track.live.contains(seq))
+    }
+
     /// How many records are out.
     pub fn out(&self) -> usize {
         self.out
