@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use delivery::Sender;
 use delivery::sender::{DiskState, Settings, Timing};
@@ -30,6 +31,15 @@ const RESERVE: u64 = 256 << 10;
 
 /// Bound of a spool in a temporary folder, which may be in memory.
 const TEMPORARY_BYTES: u64 = 16 << 20;
+
+/// Beginning of a temporary spool's name; the run's id follows.
+const TEMPORARY: &str = "utilizer-spool-";
+
+/// Beginning of the names of folders with another host's records.
+const ASIDE: &str = "of-";
+
+/// A temporary folder that is younger may be one that an agent is about to lock.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// The spool can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +87,7 @@ pub(super) fn known_kinds<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap
 /// Opens the spool of a configuration for a run of the agent. A folder that was configured is used or nothing is; in place of
 /// the default one, which an agent started by hand may not write, the user's own serves, and a temporary one in the end.
 pub fn open(spool: &Spool, host: &HostName, boot: BootId) -> Result<(Post, Keeping), OpenError> {
+    remove_leftovers(&std::env::temp_dir(), YOUNG);
     let first = open_in(&spool.directory, spool, host, boot.clone());
     let error = match first {
         Err(error) if !error.is_configuration(spool) => error,
@@ -93,7 +104,7 @@ pub fn open(spool: &Spool, host: &HostName, boot: BootId) -> Result<(Post, Keepi
             }
         }
     }
-    let temporary = std::env::temp_dir().join(format!("utilizer-spool-{boot}"));
+    let temporary = std::env::temp_dir().join(format!("{TEMPORARY}{boot}"));
     let bounded = Spool { max_bytes: spool.max_bytes.min(TEMPORARY_BYTES), ..spool.clone() };
     let (post, mut keeping) = open_in(&temporary, &bounded, host, boot)?;
     keeping.temporary = Some(temporary.clone());
@@ -109,6 +120,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     make_dir(dir).map_err(io)?;
     let lock = lock(dir)?;
+    say_aside(dir);
     let reserve = Reserve::take(dir, RESERVE).map_err(io)?;
     let mut known = read_json::<Runs>(dir, RUNS).map_err(io)?;
     if let Some(other) = known.as_ref().and_then(|runs| runs.host.clone()).filter(|other| other != host) {
@@ -246,10 +258,55 @@ fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> io::Result
     }))
 }
 
+/// Removes temporary spools of ours whose run ended without removing its own: what was in them is lost with their run.
+pub(super) fn remove_leftovers(temporary: &Path, young: Duration) {
+    let own = rustix::process::geteuid().as_raw();
+    for path in named(temporary, TEMPORARY) {
+        // Not through a link that somebody else put there.
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        let old = found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= young));
+        if !found.is_dir() || found.uid() != own || !old {
+            continue;
+        }
+        // For as long as its agent runs, it has the lock.
+        let lock = File::options().write(true).open(path.join("lock"));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) && fs::remove_dir_all(&path).is_ok() {
+            info!("removed {}, which an agent left that ended by force", path.display());
+        }
+    }
+}
+
+/// Says what lies here for nobody.
+fn say_aside(dir: &Path) {
+    for path in named(dir, ASIDE) {
+        warn!(
+            "{} holds {} bytes of records of another host name, which nobody sends: remove it when they are not wanted",
+            path.display(),
+            bytes_below(&path)
+        );
+    }
+}
+
+fn named(dir: &Path, beginning: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(move |entry| entry.file_name().to_string_lossy().starts_with(beginning)).map(|entry| entry.path())
+}
+
+/// Bytes of the files in a folder and in those in it.
+fn bytes_below(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
 /// Moves everything of another host name into a folder of its own. One that is there from an earlier change of the name stays
 /// as it is.
 fn set_aside(dir: &Path, host: &HostName) -> io::Result<()> {
-    let names = std::iter::once(format!("of-{host}")).chain((2u32..).map(|again| format!("of-{host}.{again}")));
+    let names = std::iter::once(format!("{ASIDE}{host}")).chain((2u32..).map(|again| format!("{ASIDE}{host}.{again}")));
     let taken = |aside: &PathBuf| aside.join(format!("{RUNS}.state")).exists();
     let Some(aside) = names.map(|name| dir.join(name)).find(|aside| !taken(aside)) else { return Ok(()) };
     make_dir(&aside)?;

@@ -380,3 +380,26 @@ fn a_crash_while_a_record_is_halved_leaves_the_whole_or_the_halves() {
     let due = all_due(&post);
     assert_eq!(due, [1, 3, 4].map(|seq| ("a".to_owned(), Kind::Logs, seq)));
 }
+
+#[test]
+fn what_a_killed_run_left_in_the_temporary_folder_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool_at = |name: &str| dir.path().join(name);
+    for left in ["utilizer-spool-left", "other-spool"] {
+        let (post, keeping) = start(&spool_at(left), "a");
+        post.put(now(), logs(10)).unwrap();
+        drop((post, keeping));
+    }
+    let _running = start(&spool_at("utilizer-spool-running"), "a");
+    std::fs::create_dir(spool_at("utilizer-spool-without-lock")).unwrap();
+    std::os::unix::fs::symlink(spool_at("other-spool"), spool_at("utilizer-spool-link")).unwrap();
+    open::remove_leftovers(dir.path(), Duration::from_secs(3600));
+    assert!(spool_at("utilizer-spool-left").exists(), "it may be one that is about to be locked");
+    open::remove_leftovers(dir.path(), Duration::ZERO);
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let running = ["utilizer-spool-link", "utilizer-spool-running", "utilizer-spool-without-lock"];
+    assert_eq!(names, [&["other-spool"][..], &running[..]].concat());
+    assert!(spool_at("other-spool/logs").exists());
+}
