@@ -24,6 +24,13 @@ pub const SOME: usize = 8;
 pub const MOST_RANGES: usize = 4_096;
 /// Runs of one host's status that are remembered.
 const MOST_BOOTS: usize = 1_000;
+/// Losses that are taken from one status. A sender declares no more than a quarter of it, but for a damaged disk.
+const MOST_LOSSES: usize = 4_096;
+/// Runs and kinds of which a host may declare losses at once, and how often it may declare one more, in milliseconds:
+/// each is an entry of the ledger, for 30 days at least, and a status may name as many as have room in a packet. Of an
+/// honest host that exceeds it all are booked in the end, since it repeats them.
+pub const RUNS_AT_ONCE: u64 = 256;
+const RUN_EVERY: u64 = 600_000;
 
 /// The times of confirmations in milliseconds, scaled from `[confirm] every`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +106,39 @@ struct Host {
     due: Option<Millis>,
     /// The runs that its status names; unknown before the first one.
     named: Option<BTreeSet<BootId>>,
+    /// The runs and kinds of the losses that were taken from the last status.
+    lossy: BTreeSet<(BootId, Kind)>,
+    /// How many others may follow, and since when that is so.
+    others: Option<(u64, Millis)>,
     /// Where the next whole confirmation begins with what did not fit into the last one.
     from: usize,
+}
+
+impl Host {
+    /// Takes the losses of a status as far as there are not too many.
+    fn take_losses(&mut self, mut losses: Vec<Loss>, now: Millis) -> Vec<Loss> {
+        let (left, since) = self.others.unwrap_or((RUNS_AT_ONCE, now));
+        let more = now.since(since) / RUN_EVERY;
+        let mut left = left.saturating_add(more).min(RUNS_AT_ONCE);
+        let mut lossy = BTreeSet::new();
+        losses.truncate(MOST_LOSSES);
+        losses.retain(|loss| {
+            let of = (loss.boot.clone(), loss.kind);
+            if lossy.contains(&of) {
+                return true;
+            }
+            if !self.lossy.contains(&of) {
+                if left == 0 {
+                    return false;
+                }
+                left -= 1;
+            }
+            lossy.insert(of)
+        });
+        self.lossy = lossy;
+        self.others = Some((left, Millis(since.0.saturating_add(more.saturating_mul(RUN_EVERY)))));
+        losses
+    }
 }
 
 /// See the [module](self).
@@ -179,9 +217,10 @@ impl Receiver {
     }
 
     /// A host's status has arrived. Gives the losses to book in the ledger, as lost; then [`Receiver::booked`] is called.
-    pub fn host_status(&mut self, status: &Status) -> Vec<Loss> {
+    /// Also gives how many losses were not taken, since the host declares too many.
+    pub fn host_status(&mut self, status: &Status, now: Millis) -> (Vec<Loss>, u64) {
         if !self.takes(&status.host) {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         // A last will was written when the agent connected: what it says of the spool is old.
         if status.state == HostState::Online || status.stopped {
@@ -191,7 +230,15 @@ impl Receiver {
         }
         let valid = |loss: &&Loss| loss.from > 0 && loss.from <= loss.to && loss.to <= MOST_SEQ;
         let ours = |loss: &&Loss| self.settings.kinds.contains(loss.kind);
-        status.dropped.iter().filter(ours).filter(valid).cloned().collect()
+        let losses: Vec<Loss> = status.dropped.iter().filter(ours).filter(valid).cloned().collect();
+        // Most hosts have none, most of the time.
+        if losses.is_empty() && self.hosts.get(&status.host).is_none_or(|host| host.lossy.is_empty()) {
+            return (losses, 0);
+        }
+        let declared = losses.len();
+        let taken = self.host(&status.host).take_losses(losses, now);
+        let refused = declared - taken.len();
+        (taken, refused as u64)
     }
 
     /// Losses of a host are in the ledger.

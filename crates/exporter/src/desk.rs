@@ -146,13 +146,14 @@ impl Desk {
         std::mem::take(&mut self.state().rescan)
     }
 
-    /// A host's status came. Gives the losses to book, and how many records of each were not declared before.
-    pub(crate) fn told(&self, status: &Status) -> Vec<(Loss, u64)> {
-        let mut state = self.state();
+    /// A host's status came. Gives the losses to book, how many records of each were not declared before, and how many
+    /// losses are not taken.
+    pub(crate) fn told(&self, status: &Status) -> (Vec<(Loss, u64)>, u64) {
+        let (mut state, now) = (self.state(), self.now());
         if state.hosts.len() < MOST_HOSTS && !state.hosts.contains(&status.host) {
             state.hosts.insert(status.host.clone());
         }
-        let losses = state.receiver.host_status(status);
+        let (losses, refused) = state.receiver.host_status(status, now);
         let mut counted = Vec::with_capacity(losses.len());
         for loss in losses {
             let key = Key { host: status.host.clone(), boot: loss.boot.clone(), kind: loss.kind };
@@ -165,7 +166,7 @@ impl Desk {
             }
             counted.push((loss, new));
         }
-        counted
+        (counted, refused)
     }
 
     /// Losses are in the ledger.

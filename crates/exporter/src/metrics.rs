@@ -41,6 +41,8 @@ pub struct Metrics {
     pub(crate) replayed: Counter,
     /// Records of the spool that can't be read any more.
     pub(crate) spool_damaged: Counter,
+    /// Declared losses that were not taken, since their host declares too many.
+    pub(crate) losses_refused: Counter,
     /// Records that hosts declared lost.
     lost: Family<Label, Counter>,
     confirmations: Family<Label, Counter>,
@@ -115,6 +117,7 @@ impl Metrics {
             foreign: Counter::default(),
             replayed: Counter::default(),
             spool_damaged: Counter::default(),
+            losses_refused: Counter::default(),
             lost: Family::default(),
             confirmations: Family::default(),
             mqtt_connected: Gauge::default(),
@@ -154,6 +157,11 @@ impl Metrics {
         );
         registry.register("foreign", "Messages of hosts of other shards", metrics.foreign.clone());
         registry.register("replayed", "Dead letters put back into the way", metrics.replayed.clone());
+        registry.register(
+            "losses_refused",
+            "Declared losses that were not booked, because their host declares more than a host can have",
+            metrics.losses_refused.clone(),
+        );
         registry.register(
             "lost",
             "Records that hosts declared lost, by the reason that they gave",

@@ -67,6 +67,9 @@ const MOST_HOSTS: usize = 200_000;
 /// Declared losses that may wait for the store. Hosts repeat them.
 const MOST_LOSSES: usize = 100_000;
 
+/// How often it is said that a host's losses are refused.
+const LOSSES_SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// How long the store may take to answer what its ledger has. Hosts are told then what is held, which renews leases.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -267,6 +270,7 @@ async fn tend<S: Sink>(
         connections: 0,
         publishes: 0,
         announce_every,
+        losses_said: None,
     };
     let ends = Ends { spool: spool_end, reader: reader_end, writer: writer_end };
     tier.run(client, events, ends, stop_writer, shutdown).await
@@ -446,6 +450,8 @@ struct Tier {
     connections: u64,
     publishes: u64,
     announce_every: Duration,
+    /// When it was last said that losses are refused.
+    losses_said: Option<Instant>,
 }
 
 impl Tier {
@@ -776,7 +782,18 @@ impl Tier {
         let now = SystemTime::now().into();
         let (row, letter) = match intake::state(message, host, now) {
             intake::Told::Host(status, row, letter) => {
-                for (loss, new) in self.desk.told(&status) {
+                let (losses, refused) = self.desk.told(&status);
+                if refused > 0 {
+                    self.metrics.losses_refused.inc_by(refused);
+                    if self.losses_said.is_none_or(|at| at.elapsed() >= LOSSES_SAID_EVERY) {
+                        self.losses_said = Some(Instant::now());
+                        tracing::warn!(
+                            "{host} declares losses of more runs than a host can have: {refused} of this status are not \
+                             booked now; a host that is honest repeats them"
+                        );
+                    }
+                }
+                for (loss, new) in losses {
                     self.metrics.lost(loss.reason, new);
                     // A host repeats them until they are booked.
                     if self.losses.len() < MOST_LOSSES {

@@ -192,6 +192,34 @@ fn one_refused_record_is_found_by_halves() {
     assert_eq!((dead, inserts), (vec![5], 7));
 }
 
+/// Each is an entry of the ledger, for 30 days at least.
+#[test]
+fn a_host_that_declares_losses_of_any_number_of_runs_fills_no_ledger() {
+    use delivery::receiver::{RUNS_AT_ONCE, Receiver, Settings};
+    let mut receiver = Receiver::new(Settings { kinds: delivery::KindSet::all(), ..Settings::default() });
+    let status = |runs: std::ops::Range<u64>| -> wire::messages::Status {
+        let dropped: Vec<_> = runs.map(|run| serde_json::json!([format!("run-{run}"), "logs", 1, 2, "full"])).collect();
+        serde_json::from_value(serde_json::json!({
+            "v": 1, "host": "web-01", "state": "online", "boot": "run", "time": "2026-01-01T00:00:00Z", "version": "0",
+            "dropped": dropped,
+        }))
+        .unwrap()
+    };
+    let mut taken = |runs, at| {
+        let (losses, refused) = receiver.host_status(&status(runs), Millis(at));
+        (losses.len() as u64, refused)
+    };
+    // What a host may have, it may repeat; what is more comes in the course of days.
+    assert_eq!(taken(0..100, 0), (100, 0));
+    assert_eq!(taken(0..100, 1), (100, 0));
+    assert_eq!(taken(0..RUNS_AT_ONCE + 50, 2), (RUNS_AT_ONCE, 50));
+    assert_eq!(taken(0..RUNS_AT_ONCE + 50, 3), (RUNS_AT_ONCE, 50));
+    assert_eq!(taken(1_000..41_000, 4), (0, 40_000));
+    let hour = 3_600_000;
+    assert_eq!(taken(1_000..41_000, hour), (6, 39_994));
+    assert_eq!(taken(1_000..41_000, 2 * hour), (12, 39_988));
+}
+
 /// They ride in the status, which has to be small enough for a broker.
 #[test]
 fn losses_of_refused_records_become_one_where_nothing_between_them_is_owed_and_are_bounded_where_something_is() {

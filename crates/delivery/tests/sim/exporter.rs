@@ -606,7 +606,8 @@ impl World {
         if self.exporters[e].legacy {
             return;
         }
-        let losses = self.exporters[e].receiver.host_status(status);
+        let now = self.millis();
+        let (losses, _refused) = self.exporters[e].receiver.host_status(status, now);
         if losses.is_empty() {
             return;
         }
