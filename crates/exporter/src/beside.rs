@@ -95,6 +95,13 @@ impl Beside {
     pub(crate) fn open(folder: &Path, spool: Reader, end: u64) -> Result<Self, String> {
         let options = spool::Options { segment_bytes: 4 << 20, reserve_bytes: 1 << 20, max_record: MOST_CHANGE };
         let (log, recovered) = Log::open(folder, options).map_err(|error| error.to_string())?;
+        if recovered.torn_bytes > 0 {
+            tracing::info!(
+                bytes = recovered.torn_bytes,
+                "cut off what a crash left unfinished at the end of the ledger in {}",
+                folder.display()
+            );
+        }
         for bad in &recovered.bad_segments {
             tracing::error!("{} is damaged: records may be written twice", bad.path.display());
         }

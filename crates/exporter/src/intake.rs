@@ -294,9 +294,9 @@ mod tests {
     fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_keeps_its_number() {
         let properties = [("boot".to_owned(), "b1".to_owned()), ("seq".to_owned(), "7".to_owned())];
         for (kind, payload, reason, part) in [
-            (Kind::Metrics, "{", Reason::Payload, "not a durable message"),
-            (Kind::Metrics, "", Reason::Payload, "not a durable message"),
-            (Kind::Metrics, "[1,2]", Reason::Payload, "not a durable message"),
+            (Kind::Metrics, "{", Reason::Payload, "no durable message"),
+            (Kind::Metrics, "", Reason::Payload, "no durable message"),
+            (Kind::Metrics, "[1,2]", Reason::Payload, "no durable message"),
             (Kind::Metrics, &METRICS.replace("\"gauges\"", "\"gouges\""), Reason::Payload, "gauges"),
             (Kind::Metrics, &METRICS.replace("\"v\":1", "\"v\":2"), Reason::Version, "version 2"),
             (Kind::Metrics, &METRICS.replace("web-01", "web-02"), Reason::Host, "names the host web-02"),

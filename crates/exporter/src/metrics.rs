@@ -269,7 +269,9 @@ impl Metrics {
 
     /// A host declared records lost.
     pub(crate) fn lost(&self, reason: LossReason, records: u64) {
-        self.lost.get_or_create(&[("reason", loss_label(reason))]).inc_by(records);
+        let counter = self.lost.get_or_create(&[("reason", loss_label(reason))]);
+        // Hosts say how many, and may say anything.
+        counter.inc_by(records.min(u64::MAX - counter.get()));
     }
 
     /// A confirmation was published.
@@ -298,5 +300,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_host_that_says_anything_does_not_turn_the_counter_back() {
+        let metrics = Metrics::new();
+        (0..3).for_each(|_| metrics.lost(LossReason::Full, u64::MAX / 2));
+        let line = format!("utilizer_exporter_lost_total{{reason=\"full\"}} {}", u64::MAX);
+        assert!(metrics.encode().lines().any(|found| found == line), "{}", metrics.encode());
     }
 }

@@ -46,7 +46,7 @@ pub struct Record<B> {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON, or a field is missing or of the wrong type.
-    #[error("the payload is not a {what} message: {source}")]
+    #[error("the payload is no {what} message: {source}")]
     Json {
         /// Which message was expected.
         what: &'static str,

@@ -313,7 +313,7 @@ fn a_receiver_ignores_what_it_does_not_know_and_refuses_another_version() {
     assert_eq!((head.boot, head.seq), (None, None));
     assert_eq!(decode_body::<Pipeline>(text.as_bytes()).unwrap().records, []);
     let error = decode_body::<Metrics>(text.as_bytes()).unwrap_err().to_string();
-    assert!(error.starts_with("the payload is not a metrics message: "), "{error}");
+    assert!(error.starts_with("the payload is no metrics message: "), "{error}");
     let error = decode_head(text.replace(":1,\"host", ":2,\"host").as_bytes()).unwrap_err().to_string();
     assert!(error.contains("version 2") && error.contains("update the receiver"), "{error}");
     for bad in ["", "{", "[]", "nul", "{\"v\":1,\"host\":\"a b\",\"time\":\"2026-01-02T03:04:05Z\"}", "\u{feff}{}"] {
