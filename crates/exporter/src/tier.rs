@@ -73,6 +73,10 @@ const LOSSES_SAID_EVERY: Duration = Duration::from_secs(60);
 /// How long the store may take to answer what its ledger has. Hosts are told then what is held, which renews leases.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a connection waits for the store's first answer, were it only that it is away: a store that is found
+/// unusable before is never announced to hosts. The broker keeps a session for longer.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// How long the spool may be locked by one that is about to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -198,7 +202,15 @@ async fn tend<S: Sink>(
     // Whatever the way out of here, also for one who drops this future: the threads end with what they wait for.
     let _close = CloseAtEnd(synced.clone());
 
-    let (client, events) = Client::start(identity.options())?;
+    // A store that is configured wrong ends the member, and hosts would wait for its group for ever.
+    let (answered, answer) = oneshot::channel();
+    let store_answered = async move {
+        if let Ok(Err(_)) = tokio::time::timeout(STORE_PATIENCE, answer).await {
+            // The writer is at its end, and so is this client before that time is over.
+            tokio::time::sleep(SESSION).await;
+        }
+    };
+    let (client, events) = Client::start_when(identity.options(), store_answered)?;
     let gone = |_| RunError::Bug("the MQTT client stopped at once".to_owned());
     client.subscribe(identity.filters()).await.map_err(gone)?;
 
@@ -247,6 +259,7 @@ async fn tend<S: Sink>(
         dead: dead.clone(),
         health: health.clone(),
         metrics: metrics.clone(),
+        answered: Some(answered),
     };
     thread("writer", move || {
         let _ = writer_ended.send(write(writer, job_receiver, chore_receiver, told_sender, writer_stop));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use delivery::fixed::{FixedBatch, Outcome, Part, Step};
 use delivery::ledger::{Entry, Key};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wire::messages::Loss;
 use wire::{BootId, HostName, Ranges, Timestamp, Topic};
 
@@ -90,6 +90,8 @@ pub(crate) struct Writer<S> {
     pub(crate) dead: Arc<DeadLetters>,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    /// Told when the store has answered for the first time, unless it can't be used.
+    pub(crate) answered: Option<oneshot::Sender<()>>,
 }
 
 impl<S: Sink> Writer<S> {
@@ -121,7 +123,13 @@ impl<S: Sink> Writer<S> {
     async fn open(&mut self) -> Result<(), Fatal> {
         let mut trouble = Trouble::new(self.backoff);
         loop {
-            match self.sink.open().await {
+            let opened = self.sink.open().await;
+            if matches!(opened, Ok(()) | Err(SinkError::Retry { .. }))
+                && let Some(answered) = self.answered.take()
+            {
+                let _ = answered.send(());
+            }
+            match opened {
                 Ok(()) => return self.well(&trouble),
                 Err(error) => self.wait(&mut trouble, error).await?,
             }

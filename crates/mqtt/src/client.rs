@@ -78,6 +78,14 @@ impl Options {
 impl Client {
     /// Checks the options and starts the task, on the present tokio runtime. It connects by itself.
     pub fn start(options: Options) -> Result<(Self, Events), OptionsError> {
+        Self::start_when(options, std::future::ready(()))
+    }
+
+    /// The same, but it connects only when `ready` returns: until then the broker knows nothing of this client.
+    pub fn start_when(
+        options: Options,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(Self, Events), OptionsError> {
         let template = Template::new(&options)?;
         let most_in_flight = usize::from(options.max_in_flight);
         let shared = Arc::new(Shared {
@@ -91,7 +99,11 @@ impl Client {
         let kept_free = most_in_flight + MOST_FILTERS + 8;
         let (events_sender, events) = mpsc::channel(kept_free + usize::from(options.receive_maximum));
         let (commands, commands_receiver) = mpsc::channel(most_in_flight + 8);
-        tokio::spawn(Driver::new(options, template, shared.clone(), commands_receiver, events_sender, kept_free).run());
+        let driver = Driver::new(options, template, shared.clone(), commands_receiver, events_sender, kept_free);
+        tokio::spawn(async move {
+            ready.await;
+            driver.run().await;
+        });
         Ok((Self { commands, shared: shared.clone() }, Events { events, shared }))
     }
 

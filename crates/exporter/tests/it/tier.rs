@@ -117,6 +117,10 @@ async fn a_broken_store_ends_the_tier_with_its_sentence() {
     f.memory.set(Mood::Broken);
     let error = f.spawn().task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "writing to memory: it is broken");
+    // Hosts would wait for its group for ever.
+    f.publish("utilizer/v1/tier/last/last/status", "the broker has seen all");
+    assert!(!f.broker.log().contains("utilizer-exporter-memory"), "it was never announced: {}", f.broker.log());
+
     f.memory.set(Mood::Well);
     let running = f.start().await;
     f.memory.set(Mood::Broken);
