@@ -92,6 +92,11 @@ impl Ledger {
         *at = touched.max(*at);
     }
 
+    /// Takes over what another ledger has.
+    pub fn unite(&mut self, other: &Ledger) {
+        other.iter().for_each(|(key, entry, touched)| self.restore(key.clone(), entry, touched));
+    }
+
     /// All entries, and when each was last changed.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Entry, Timestamp)> {
         self.entries.iter().map(|(key, (entry, touched))| (key, entry, *touched))

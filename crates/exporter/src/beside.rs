@@ -48,11 +48,12 @@ enum Change {
 
 /// Everything up to a change.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
+pub(crate) struct State {
     /// The first change that is not in it.
     changes: u64,
-    below: u64,
-    fixed: Option<FixedBatch>,
+    /// Everything in the spool below this is written.
+    pub(crate) below: u64,
+    pub(crate) fixed: Option<FixedBatch>,
     /// Committed, lost, and when it was touched.
     entries: Vec<(HostName, BootId, Kind, Ranges, Ranges, Timestamp)>,
 }
@@ -93,52 +94,7 @@ impl Beside {
     /// Opens what is in the folder. `spool` reads the records that a fixed batch consists of; `end` is the index that its
     /// next record gets.
     pub(crate) fn open(folder: &Path, spool: Reader, end: u64) -> Result<Self, String> {
-        let options = spool::Options { segment_bytes: 4 << 20, reserve_bytes: 1 << 20, max_record: MOST_CHANGE };
-        let (log, recovered) = Log::open(folder, options).map_err(|error| error.to_string())?;
-        if recovered.torn_bytes > 0 {
-            tracing::info!(
-                bytes = recovered.torn_bytes,
-                "cut off what a crash left unfinished at the end of the ledger in {}",
-                folder.display()
-            );
-        }
-        for bad in &recovered.bad_segments {
-            tracing::error!("{} is damaged: records may be written twice", bad.path.display());
-        }
-        let damaged = |error: &dyn std::fmt::Display| {
-            format!(
-                "the ledger in {} can't be read: {error}. Moved away, the exporter starts without it, and records may be \
-                 written twice that hosts still send",
-                folder.display()
-            )
-        };
-        let mut state = match Log::read_state(folder, STATE).map_err(|error| damaged(&error))? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?,
-            None => State::default(),
-        };
-        let mut ledger = Ledger::default();
-        for (host, boot, kind, committed, lost, touched) in std::mem::take(&mut state.entries) {
-            ledger.restore(Key { host, boot, kind }, &Entry { committed, lost }, touched);
-        }
-        let mut reader = log.reader();
-        let mut buffer = Vec::new();
-        let mut next = state.changes.max(log.first());
-        while next < log.next() {
-            match reader.read(next, &mut buffer) {
-                Ok(Some(entry)) => {
-                    let change = serde_json::from_slice(entry.body).map_err(|error| damaged(&error))?;
-                    apply(change, &mut ledger, &mut state);
-                    next += 1;
-                }
-                Ok(None) => break,
-                Err(spool::ReadError::Gone { first }) if first > next => next = first,
-                Err(spool::ReadError::Gap { to, .. }) if to >= next => {
-                    tracing::error!("{} is damaged: records may be written twice", folder.display());
-                    next = to + 1;
-                }
-                Err(error) => return Err(damaged(&error)),
-            }
-        }
+        let (log, ledger, mut state) = load(folder)?;
         let cut = state.end() > end;
         if cut {
             tracing::error!(
@@ -301,10 +257,68 @@ impl Beside {
         self.log.trim(state.changes)
     }
 
+    /// Takes over what another ledger has. Gives how many entries there are then.
+    pub(crate) fn unite(&mut self, other: &Ledger) -> io::Result<usize> {
+        self.ledger.unite(other);
+        self.fold()?;
+        Ok(self.ledger.iter().len())
+    }
+
     /// Where it is.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// What stands in a ledger's folder: the log, which locks it, the entries, and the rest of the state.
+pub(crate) fn load(folder: &Path) -> Result<(Log, Ledger, State), String> {
+    let options = spool::Options { segment_bytes: 4 << 20, reserve_bytes: 1 << 20, max_record: MOST_CHANGE };
+    let (log, recovered) = Log::open(folder, options).map_err(|error| error.to_string())?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(
+            bytes = recovered.torn_bytes,
+            "cut off what a crash left unfinished at the end of the ledger in {}",
+            folder.display()
+        );
+    }
+    for bad in &recovered.bad_segments {
+        tracing::error!("{} is damaged: records may be written twice", bad.path.display());
+    }
+    let damaged = |error: &dyn std::fmt::Display| {
+        format!(
+            "the ledger in {} can't be read: {error}. Moved away, the exporter starts without it, and records may be \
+             written twice that hosts still send",
+            folder.display()
+        )
+    };
+    let mut state = match Log::read_state(folder, STATE).map_err(|error| damaged(&error))? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?,
+        None => State::default(),
+    };
+    let mut ledger = Ledger::default();
+    for (host, boot, kind, committed, lost, touched) in std::mem::take(&mut state.entries) {
+        ledger.restore(Key { host, boot, kind }, &Entry { committed, lost }, touched);
+    }
+    let mut reader = log.reader();
+    let mut buffer = Vec::new();
+    let mut next = state.changes.max(log.first());
+    while next < log.next() {
+        match reader.read(next, &mut buffer) {
+            Ok(Some(entry)) => {
+                let change = serde_json::from_slice(entry.body).map_err(|error| damaged(&error))?;
+                apply(change, &mut ledger, &mut state);
+                next += 1;
+            }
+            Ok(None) => break,
+            Err(spool::ReadError::Gone { first }) if first > next => next = first,
+            Err(spool::ReadError::Gap { to, .. }) if to >= next => {
+                tracing::error!("{} is damaged: records may be written twice", folder.display());
+                next = to + 1;
+            }
+            Err(error) => return Err(damaged(&error)),
+        }
+    }
+    Ok((log, ledger, state))
 }
 
 fn apply(change: Change, ledger: &mut Ledger, state: &mut State) {

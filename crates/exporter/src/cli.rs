@@ -1,4 +1,4 @@
-//! The command line that all exporters share: `[--config FILE]`, `check`, `migrate`, `dead-letters`.
+//! The command line that all exporters share: `[--config FILE]`, `check`, `migrate`, `dead-letters`, `ledger`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Common;
 use crate::dead;
+use crate::import;
 use crate::settings::Settings;
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Ledger, Sink, SinkError};
 
 /// One exporter's configuration, as written, and the way to its sink.
 pub trait Exporter: DeserializeOwned {
@@ -58,6 +59,19 @@ enum Command {
     /// Look at what could not be read or stored, and put it back into the way; also beside a running exporter
     #[command(subcommand)]
     DeadLetters(Letters),
+    /// Work on the ledger beside the spool
+    #[command(subcommand)]
+    Ledger(LedgerWork),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum LedgerWork {
+    /// Take over the ledgers of other members, when the number of shards changes; while no exporter runs
+    Import {
+        /// Spools of members, or their folders named `ledger`
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -118,6 +132,7 @@ pub fn main<E: Exporter>() -> ExitCode {
         }
         Some(Command::Migrate) => runtime.block_on(migrate(sink)),
         Some(Command::DeadLetters(letters)) => dead_letters(&letters, &settings.dead_letters.path),
+        Some(Command::Ledger(LedgerWork::Import { folders })) => import::<E>(&settings, &folders),
         None => runtime.block_on(serve::<E>(file.as_deref(), settings, sink)),
     };
     // A blocking write of a hung file system must not keep the process.
@@ -154,6 +169,18 @@ fn dead_letters(letters: &Letters, path: &Path) -> Result<(), String> {
         Letters::Show { id } => dead::show(path, id, &mut out),
         Letters::Replay { ids } => dead::put_back(path, ids, std::time::SystemTime::now().into(), &mut out),
     }
+}
+
+fn import<E: Exporter>(settings: &Settings, folders: &[PathBuf]) -> Result<(), String> {
+    if <E::Sink as Sink>::LEDGER == Ledger::InStore {
+        return Err(format!(
+            "{} keeps its ledger in its store, where all members have it: nothing is to be imported",
+            E::NAME
+        ));
+    }
+    let imported = import::import(&settings.spool.directory, settings.spool.max_bytes, folders)?;
+    let _ = writeln!(io::stdout(), "{imported}");
+    Ok(())
 }
 
 async fn migrate(mut sink: impl Sink) -> Result<(), String> {

@@ -17,6 +17,7 @@ pub mod dead;
 mod desk;
 pub mod frame;
 mod health;
+mod import;
 pub mod intake;
 pub mod jobs;
 pub mod lines;

@@ -309,7 +309,7 @@ async fn open_spool(folder: &Path, max_bytes: u64) -> Result<(Log, spool::Recove
 }
 
 /// Segments of a 64th of the bound, so that room comes back in small parts.
-fn spool_options(max_bytes: u64) -> spool::Options {
+pub(crate) fn spool_options(max_bytes: u64) -> spool::Options {
     spool::Options {
         segment_bytes: (max_bytes / 64).clamp(256 << 10, 64 << 20),
         reserve_bytes: SPOOL_RESERVE.min(max_bytes),

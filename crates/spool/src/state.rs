@@ -24,6 +24,15 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 }
 
 pub(crate) fn write_on(disk: &Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    if bytes.len() as u64 > LARGEST - 64 {
+        // It would be written, and not be read.
+        let text = format!(
+            "a state of {} bytes is larger than {} bytes, the most that one may have",
+            bytes.len(),
+            LARGEST - 64
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     let unfinished = dir.join(format!("{name}{UNFINISHED}"));
     let mut content = Vec::with_capacity(bytes.len() + 20);
     content.extend_from_slice(bytes);
