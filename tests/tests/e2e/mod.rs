@@ -5,6 +5,7 @@
 
 mod access;
 mod agreement;
+mod alerts;
 mod crashes;
 mod delivery;
 mod drill;
