@@ -15,6 +15,8 @@ SECONDS ?= 60
 SLEEPERS ?= 500
 # For `conformance`: a folder of Prometheus' evaluation scripts (promql/promqltest/testdata of its repository).
 DIR ?=
+# For `bench-rules`: rule files; without any, 500 rules are made up.
+RULES ?=
 # For `drill` and `differential`: what decides everything random, and further switches as in ARGS="--every-ms 1000 --keep".
 SEED ?= 1
 
@@ -25,7 +27,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test check-rules conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp bench-rules drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +70,13 @@ bench: ## Measure the agent beside its peers, and one pass over this host; BENCH
 bench-sinks: deps ## Measure the PostgreSQL sink beside psql's \copy, and ClickHouse's beside the same blocks sent raw.
 	$(CARGO) run --release --package utilizer-exporter-postgres --example bench-postgres
 	$(CARGO) run --release --package utilizer-exporter-clickhouse --example bench-clickhouse
+
+# RULES=... for files of your own.
+bench-rules: ## Measure how soon an alert is out beside Prometheus, memory with 100 rules, loading and evaluating RULES.
+	$(CARGO) build --release --package utilizer-agent --bin utilizer-agent
+	$(CARGO) build --release --package utilizer-rules --examples
+	$(CARGO) run --release --package utilizer-rules --example engine -- $(RULES)
+	tools/bench-rules.py
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
 	tools/bench-relp.py
