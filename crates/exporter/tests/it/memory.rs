@@ -129,6 +129,10 @@ impl Sink for Memory {
 
     async fn open(&mut self) -> Result<(), SinkError> {
         self.0.lock().unwrap().opens += 1;
+        if self.look(|store| store.mood == Mood::Broken) {
+            // A store takes its time to say so: enough to connect to a broker.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         self.mood().map(drop)
     }
 
