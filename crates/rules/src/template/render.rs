@@ -3,7 +3,7 @@
 use super::functions;
 use super::parse::{Body, Command, Node, Operand, Pipe, Term, VARIABLES};
 use super::value::Val;
-use super::{Data, Fault, MAX_DEPTH, MAX_OUTPUT, MAX_STEPS, Query};
+use super::{Data, Fault, MAX_DEPTH, MAX_OUTPUT, MAX_STEPS, MAX_TEXT, Query};
 
 pub(super) fn render(body: &Body, data: &Data<'_>, query: &Query<'_>) -> Result<String, Fault> {
     // Most labels are plain texts.
@@ -214,8 +214,15 @@ impl Renderer<'_> {
     }
 
     fn call(&self, name: &str, args: &[Val], at: usize) -> Result<Val, Fault> {
-        functions::call(name, args, self.data, self.query)
-            .map_err(|message| Fault::new(at, format!("error calling {name}: {message}")))
+        let value = functions::call(name, args, self.data, self.query)
+            .map_err(|message| Fault::new(at, format!("error calling {name}: {message}")))?;
+        // Some functions make a text longer, and a loop can do so again and again.
+        match &value {
+            Val::Text(text) if text.len() > MAX_TEXT => {
+                Err(Fault::new(at, format!("error calling {name}: the text grows longer than {MAX_TEXT} bytes")))
+            }
+            _ => Ok(value),
+        }
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Val) -> Result<Val, Fault> {

@@ -291,3 +291,13 @@ fn broken_templates_neither_panic_nor_hang() {
     }
     assert!(good > 100, "{good}");
 }
+
+#[test]
+fn texts_that_a_loop_makes_longer_have_an_end() {
+    for function in ["html", "urlquery", "graphLink"] {
+        let start = r#"{{ $x := reReplaceAll " " "<&%" (printf "%5000s" "") }}"#;
+        let text = format!("{start}{{{{ range 4000 }}}}{{{{ $x = {function} $x }}}}{{{{ end }}}}");
+        let fault = render(&text).unwrap_err();
+        assert!(fault.message.contains("grows longer than 65536 bytes"), "{fault}");
+    }
+}
