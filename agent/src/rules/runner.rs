@@ -37,6 +37,9 @@ const MOST_UNSENT: usize = 10_000;
 /// Before the spool is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// What a query may take: as long as it runs, no rule is evaluated, and the agent does not stop.
+const QUERY_TIME: Duration = Duration::from_secs(2);
+
 /// Requests that wait for the thread.
 const MOST_COMMANDS: usize = 16;
 
@@ -356,8 +359,14 @@ impl Runner {
                     self.own.clear();
                     (self.describe)(reading, &mut self.own);
                 }
-                let present =
-                    Present { window: &self.window, last: self.last.as_deref(), own: &self.own, target: &self.target };
+                let present = Present {
+                    window: &self.window,
+                    last: self.last.as_deref(),
+                    own: &self.own,
+                    target: &self.target,
+                    until: Instant::now() + QUERY_TIME,
+                    reply: &reply,
+                };
                 let value = rules::evaluate(&expr, &present, at.unwrap_or_else(now), &Options::default());
                 // Whoever asked may have gone away.
                 let _ = reply.send(value.map_err(|error| error.to_string()));
@@ -571,6 +580,10 @@ struct Present<'a> {
     /// What the agent says of itself beside that.
     own: &'a Families,
     target: &'a [(String, String)],
+    /// When it has taken long enough.
+    until: Instant,
+    /// Closed when whoever asked has gone away.
+    reply: &'a oneshot::Sender<Result<rules::Value, String>>,
 }
 
 impl Present<'_> {
@@ -619,6 +632,10 @@ impl Storage for Present<'_> {
         }
         found
     }
+
+    fn given_up(&self) -> bool {
+        self.reply.is_closed() || Instant::now() >= self.until
+    }
 }
 
 #[cfg(test)]
@@ -665,6 +682,9 @@ mod tests {
         send.send_replace(Some(Arc::new(reading())));
         tokio::time::timeout(patience, becomes("up{job='node'}", &[1.0])).await.unwrap();
         tokio::time::timeout(patience, becomes("count(node_load1)", &[1.0])).await.unwrap();
+        let endless = rules::parse("sum_over_time(count_over_time(up[1d:1s])[1d:1s])").unwrap();
+        let error = handle.query(endless, None).await.unwrap_err();
+        assert!(matches!(&error, QueryError::Failed(_)), "{error}");
         send.send_replace(Some(Arc::new(reading().made(Duration::from_secs(60)))));
         tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
         tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();

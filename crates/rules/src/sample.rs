@@ -44,6 +44,11 @@ pub trait Storage {
         let newest = |series: Series| series.samples.last().map(|sample| (series.labels.clone(), *sample));
         self.series(selector, after, until).into_iter().filter_map(newest).collect()
     }
+
+    /// Whether nobody waits for the value any more. It is asked again and again, and then the evaluation fails.
+    fn given_up(&self) -> bool {
+        false
+    }
 }
 
 /// What an expression evaluates to.

@@ -67,6 +67,9 @@ pub enum EvalError {
     /// Too much for one evaluation: a subquery with very many steps.
     #[error("the expression looks at more than {0} samples: give its subqueries longer steps or shorter ranges")]
     TooMuchWork(usize),
+    /// [`Storage::given_up`].
+    #[error("the evaluation took too long: select fewer series, or give subqueries longer steps")]
+    GivenUp,
     /// The tree is none that the parser makes.
     #[error("BUG: {0}")]
     Bug(String),
@@ -165,6 +168,9 @@ struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Counts samples that are looked at.
     fn look(&mut self, samples: usize) -> Result<(), EvalError> {
+        if self.storage.given_up() {
+            return Err(EvalError::GivenUp);
+        }
         self.looked = self.looked.saturating_add(samples);
         let limit = self.options.max_samples.saturating_mul(LOOKS);
         if self.looked > limit { Err(EvalError::TooMuchWork(limit)) } else { Ok(()) }
