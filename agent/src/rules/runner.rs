@@ -457,7 +457,7 @@ impl Runner {
     /// Into the log and towards the spool.
     fn announce(&mut self, alerts: Vec<group::Alert>) {
         if !alerts.is_empty() {
-            self.states.changed();
+            self.states.announced();
         }
         for alert in alerts {
             let alert_labels = alert.labels.to_string();

@@ -52,6 +52,12 @@ impl States {
         self.due = self.due.min(self.written + PAUSE);
     }
 
+    /// An alert began to fire or is over. After a crash before this stands here, nobody would know that it fires, and its end
+    /// would never be told.
+    pub(super) fn announced(&mut self) {
+        self.due = Instant::now();
+    }
+
     pub(super) fn due(&self) -> Instant {
         self.due
     }
