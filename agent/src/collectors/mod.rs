@@ -30,7 +30,7 @@ mod loadavg;
 mod mdadm;
 mod meminfo;
 mod meminfo_numa;
-mod names;
+pub(crate) mod names;
 mod netclass;
 mod netdev;
 mod netstat;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rules::sample::NAME;
 use tracing::warn;
 
+use crate::collectors::names;
 use crate::snapshot::{Families, Labels, MetricType, Section};
 
 /// Between the thread that evaluates and the one that samples.
@@ -61,7 +62,8 @@ impl Maker {
                 "ALERTS_FOR_STATE" => (MetricType::Gauge, "Since when each alert's expression holds."),
                 _ => (MetricType::Untyped, "Recorded by a rule."),
             };
-            families.family(name.to_owned(), help, kind);
+            // Each pass takes the families over: it shall allocate nothing for their names.
+            families.family(names::keep(name.to_owned()), help, kind);
             for (labels, value) in of_name {
                 let known =
                     |pair: (&str, &str)| target.iter().any(|(name, value)| (name.as_str(), value.as_str()) == pair);

@@ -13,6 +13,7 @@ use std::f64::consts::TAU;
 
 use utilizer_rules::Rules;
 use utilizer_rules::group::{Due, Engine, Settings, State};
+use utilizer_rules::testing::Random;
 use utilizer_rules::window::{Limits, Window};
 
 const STEP: i64 = 15_000;
@@ -23,22 +24,14 @@ const TAIL: i64 = 15 * MINUTE;
 const SIGNALS: [&str; 5] = ["cpu", "memory", "network_receive", "network_transmit", "disk"];
 const MEMORY: f64 = 32e9;
 
-/// splitmix64.
-struct Random(u64);
+/// How things are drawn.
+trait Draw {
+    fn between(&mut self, low: f64, high: f64) -> f64;
+    fn minutes(&mut self, low: f64, high: f64) -> i64;
+    fn normal(&mut self) -> f64;
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
+impl Draw for Random {
     fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }

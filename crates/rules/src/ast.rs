@@ -19,6 +19,24 @@ pub struct Expr {
     pub span: Span,
 }
 
+impl Expr {
+    /// Shows this node and all below it, in no certain order. Without recursion.
+    pub fn walk<'a>(&'a self, see: &mut dyn FnMut(&'a Expr)) {
+        let mut open = vec![self];
+        while let Some(expr) = open.pop() {
+            see(expr);
+            match &expr.kind {
+                Kind::Number(_) | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix(..) => {}
+                Kind::Subquery(subquery) => open.push(&subquery.expr),
+                Kind::Paren(within) | Kind::Negated(within) => open.push(within),
+                Kind::Binary(binary) => open.extend([&binary.left, &binary.right]),
+                Kind::Aggregate(aggregate) => open.extend(aggregate.param.iter().chain([&aggregate.expr])),
+                Kind::Call(call) => open.extend(&call.args),
+            }
+        }
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {

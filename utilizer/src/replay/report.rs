@@ -306,17 +306,10 @@ fn seconds(duration: Millis) -> String {
 /// The ranges of all range selectors.
 fn ranges(expr: &Expr) -> Vec<Millis> {
     let mut found = Vec::new();
-    let mut open = vec![expr];
-    while let Some(expr) = open.pop() {
-        match &expr.kind {
-            Kind::Matrix(_, range) => found.push(*range),
-            Kind::Number(_) | Kind::Text(_) | Kind::Vector(_) => {}
-            Kind::Subquery(subquery) => open.push(&subquery.expr),
-            Kind::Paren(within) | Kind::Negated(within) => open.push(within),
-            Kind::Binary(binary) => open.extend([&binary.left, &binary.right]),
-            Kind::Aggregate(aggregate) => open.extend(aggregate.param.iter().chain([&aggregate.expr])),
-            Kind::Call(call) => open.extend(&call.args),
+    expr.walk(&mut |expr| {
+        if let Kind::Matrix(_, range) = &expr.kind {
+            found.push(*range);
         }
-    }
+    });
     found
 }

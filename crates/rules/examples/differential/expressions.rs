@@ -8,7 +8,9 @@
 
 use utilizer_rules::ast::Millis;
 
-use crate::series::{END, Random, START};
+use utilizer_rules::testing::Random;
+
+use crate::series::{END, START, draw, pick};
 
 /// What is known of an expression's values.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ type Text = (String, Class);
 
 /// An expression, and when it is evaluated: at a half second.
 pub(crate) fn random(seed: u64, number: u64) -> (String, Millis) {
-    let mut make = Make(Random::new(seed, number));
+    let mut make = Make(draw(seed, number));
     // From before the first samples until after the last ones have become too old.
     let span = (END - START) / 1000 + 480;
     let at = START / 1000 - 60 + make.0.below(span as u64) as Millis;
@@ -73,33 +75,36 @@ struct Make(Random);
 
 impl Make {
     fn number(&mut self) -> Text {
-        (self.0.pick(&NUMBERS).to_owned(), Exact)
+        (pick(&mut self.0, &NUMBERS).to_owned(), Exact)
     }
 
     fn duration(&mut self, from: &[&'static str]) -> String {
-        self.0.pick(from).to_owned()
+        pick(&mut self.0, from).to_owned()
     }
 
     fn selector(&mut self, metrics: &[(&'static str, Class)]) -> Text {
         let (name, class) = metrics[self.0.below(metrics.len() as u64) as usize];
         let mut matchers = Vec::new();
-        while self.0.once_in(3) && matchers.len() < 3 {
-            matchers.push(self.0.pick(&[
-                r#"host="a""#,
-                r#"host!="a""#,
-                r#"host=~"a|b""#,
-                r#"host!~"c""#,
-                r#"mode="idle""#,
-                r#"mode=~"i.*""#,
-                r#"mode!="user""#,
-                r#"mode!~".+le""#,
-                r#"path=~"/.""#,
-                r#"code="200""#,
-                r#"none="""#,
-                r#"le!="+Inf""#,
-                r#"host=~"""#,
-                r#"host=~".*""#,
-            ]));
+        while self.0.one_in(3) && matchers.len() < 3 {
+            matchers.push(pick(
+                &mut self.0,
+                &[
+                    r#"host="a""#,
+                    r#"host!="a""#,
+                    r#"host=~"a|b""#,
+                    r#"host!~"c""#,
+                    r#"mode="idle""#,
+                    r#"mode=~"i.*""#,
+                    r#"mode!="user""#,
+                    r#"mode!~".+le""#,
+                    r#"path=~"/.""#,
+                    r#"code="200""#,
+                    r#"none="""#,
+                    r#"le!="+Inf""#,
+                    r#"host=~"""#,
+                    r#"host=~".*""#,
+                ],
+            ));
         }
         let text = match (name.strip_suffix('}'), matchers.is_empty()) {
             (_, true) => name.to_owned(),
@@ -118,7 +123,7 @@ impl Make {
     }
 
     fn range(&mut self, depth: u32, metrics: &[(&'static str, Class)]) -> Text {
-        if depth > 1 && self.0.once_in(3) {
+        if depth > 1 && self.0.one_in(3) {
             let (mut inner, mut class) = self.vector(depth - 1);
             // A constant has a value even at a step after the end, in Prometheus 2.
             if !METRICS.iter().any(|(name, _)| inner.contains(name)) {
@@ -148,7 +153,8 @@ impl Make {
             4 => {
                 let ((left, a), (right, b)) = (self.scalar(depth - 1), self.scalar(depth - 1));
                 if a == Exact && b == Exact {
-                    let op = self.0.pick(&["+", "-", "*", "/", "%", "^", "== bool", "> bool", "<= bool", "atan2"]);
+                    let op =
+                        pick(&mut self.0, &["+", "-", "*", "/", "%", "^", "== bool", "> bool", "<= bool", "atan2"]);
                     return (format!("({left} {op} {right})"), if ["+", "-"].contains(&op) { Exact } else { Wild });
                 }
                 (format!("({left} * {right})"), Wild)
@@ -176,7 +182,7 @@ impl Make {
     fn over_time(&mut self, depth: u32) -> Text {
         match self.0.below(4) {
             0 => {
-                let function = self.0.pick(&["rate", "increase", "irate"]);
+                let function = pick(&mut self.0, &["rate", "increase", "irate"]);
                 let (selector, _) = self.selector(&COUNTERS);
                 let range = self.duration(&["30s", "1m", "2m", "5m", "20m", "1h"]);
                 return (format!("{function}({selector}[{range}]{})", self.offset()), Positive);
@@ -186,7 +192,7 @@ impl Make {
                 if class != Exact {
                     return (format!("last_over_time({range})"), class);
                 }
-                let function = self.0.pick(&["delta", "idelta", "deriv", "predict_linear"]);
+                let function = pick(&mut self.0, &["delta", "idelta", "deriv", "predict_linear"]);
                 let by = if function == "predict_linear" { ", 3600" } else { "" };
                 return (format!("{function}({range}{by})"), Wild);
             }
@@ -205,14 +211,14 @@ impl Make {
         let smooth = ["avg_over_time", "sum_over_time"];
         let exact = ["stddev_over_time", "stdvar_over_time"];
         let function = match (class, self.0.below(3)) {
-            (Exact, 0) => self.0.pick(&[counting[0], counting[1], exact[0], exact[1]]),
-            (Exact | Positive, 1) => self.0.pick(&smooth),
+            (Exact, 0) => pick(&mut self.0, &[counting[0], counting[1], exact[0], exact[1]]),
+            (Exact | Positive, 1) => pick(&mut self.0, &smooth),
             (Exact | Positive | Wild, 2) => {
-                let part = self.0.pick(&["0", "0.25", "0.5", "0.9", "0.99", "1", "-0.5", "1.5"]);
+                let part = pick(&mut self.0, &["0", "0.25", "0.5", "0.9", "0.99", "1", "-0.5", "1.5"]);
                 let odd = part.starts_with('-') || part == "1.5";
                 return (format!("quantile_over_time({part}, {range})"), if odd { Odd } else { Wild });
             }
-            _ => self.0.pick(&safe),
+            _ => pick(&mut self.0, &safe),
         };
         let class = match function {
             "count_over_time" | "present_over_time" | "absent_over_time" | "changes" | "resets" => Exact,
@@ -223,43 +229,46 @@ impl Make {
     }
 
     fn grouping(&mut self) -> &'static str {
-        self.0.pick(&[
-            "",
-            " by (host)",
-            " by (host)",
-            " by (host, mode)",
-            " without (mode)",
-            " by (le)",
-            " without (host, code)",
-            " by (none)",
-        ])
+        pick(
+            &mut self.0,
+            &[
+                "",
+                " by (host)",
+                " by (host)",
+                " by (host, mode)",
+                " without (mode)",
+                " by (le)",
+                " without (host, code)",
+                " by (none)",
+            ],
+        )
     }
 
     fn aggregation(&mut self, depth: u32) -> Text {
         let grouping = self.grouping();
-        if self.0.once_in(8) {
+        if self.0.one_in(8) {
             // Ties would be broken by chance.
-            let op = self.0.pick(&["topk", "bottomk"]);
-            let count = self.0.pick(&["1", "2", "5", "0"]);
-            let inner = self.0.pick(&["noise", "max_over_time(noise[2m])", "noise * 2"]);
+            let op = pick(&mut self.0, &["topk", "bottomk"]);
+            let count = pick(&mut self.0, &["1", "2", "5", "0"]);
+            let inner = pick(&mut self.0, &["noise", "max_over_time(noise[2m])", "noise * 2"]);
             return (format!("{op}{grouping} ({count}, {inner})"), Wild);
         }
         let (inner, class) = self.vector(depth - 1);
         let op = match (class, self.0.below(3)) {
             (Exact, 0) => {
-                let op = self.0.pick(&["stddev", "stdvar", "count_values"]);
+                let op = pick(&mut self.0, &["stddev", "stdvar", "count_values"]);
                 if op == "count_values" {
                     return (format!("count_values{grouping} (\"v\", {inner})"), Exact);
                 }
                 // Prometheus 2 forgets a first value that is not a number; the spread of large ones depends on their order.
                 return (format!("{op}{grouping} (abs({inner}) < 1e6)"), Wild);
             }
-            (Exact | Positive, 1) => self.0.pick(&["sum", "avg"]),
+            (Exact | Positive, 1) => pick(&mut self.0, &["sum", "avg"]),
             (Exact | Positive | Wild, 2) => {
-                let part = self.0.pick(&["0", "0.25", "0.5", "0.9", "1"]);
+                let part = pick(&mut self.0, &["0", "0.25", "0.5", "0.9", "1"]);
                 return (format!("quantile{grouping} ({part}, {inner})"), Wild);
             }
-            _ => self.0.pick(&["max", "min", "count", "group"]),
+            _ => pick(&mut self.0, &["max", "min", "count", "group"]),
         };
         let class = match op {
             "count" | "group" => Exact,
@@ -274,14 +283,14 @@ impl Make {
     fn operator(&mut self, left: Class, right: Class) -> (&'static str, Class) {
         match (left, right) {
             (Exact, Exact) => match self.0.below(4) {
-                0 => (self.0.pick(&["+", "-"]), Exact),
-                1 => (self.0.pick(&["%", "^", "atan2", "/", "*"]), Odd),
-                2 => (self.0.pick(&["==", "!=", ">", "<", ">=", "<="]), Exact),
-                _ => (self.0.pick(&["== bool", "!= bool", "> bool", "< bool", ">= bool", "<= bool"]), Exact),
+                0 => (pick(&mut self.0, &["+", "-"]), Exact),
+                1 => (pick(&mut self.0, &["%", "^", "atan2", "/", "*"]), Odd),
+                2 => (pick(&mut self.0, &["==", "!=", ">", "<", ">=", "<="]), Exact),
+                _ => (pick(&mut self.0, &["== bool", "!= bool", "> bool", "< bool", ">= bool", "<= bool"]), Exact),
             },
-            (Positive, Positive) => (self.0.pick(&["+", "*"]), Positive),
-            (Odd, _) | (_, Odd) => (self.0.pick(&["*", "/"]), Odd),
-            _ => (self.0.pick(&["*", "/"]), Odd),
+            (Positive, Positive) => (pick(&mut self.0, &["+", "*"]), Positive),
+            (Odd, _) | (_, Odd) => (pick(&mut self.0, &["*", "/"]), Odd),
+            _ => (pick(&mut self.0, &["*", "/"]), Odd),
         }
     }
 
@@ -289,7 +298,7 @@ impl Make {
         let (vector, a) = self.vector(depth - 1);
         let (scalar, b) = self.scalar(depth - 1);
         let (op, class) = self.operator(a, b);
-        let text = match self.0.once_in(3) {
+        let text = match self.0.one_in(3) {
             true => format!("({scalar} {op} {vector})"),
             false => format!("({vector} {op} {scalar})"),
         };
@@ -316,36 +325,40 @@ impl Make {
 
     fn set(&mut self, depth: u32) -> Text {
         let ((left, a), (right, b)) = (self.vector(depth - 1), self.vector(depth - 1));
-        let op = self.0.pick(&["and", "or", "unless"]);
-        let matching = self.0.pick(&["", " on (host)", " ignoring (mode)", " on ()"]);
+        let op = pick(&mut self.0, &["and", "or", "unless"]);
+        let matching = pick(&mut self.0, &["", " on (host)", " ignoring (mode)", " on ()"]);
         (format!("({left} {op}{matching} {right})"), if a == b || op != "or" { a } else { Odd })
     }
 
     fn function(&mut self, depth: u32) -> Text {
         let (inner, class) = self.vector(depth - 1);
         let label = self.0.below(13);
-        if class == Exact && self.0.once_in(2) {
+        if class == Exact && self.0.one_in(2) {
             return match self.0.below(8) {
                 0 => (format!("ceil({inner} / 4)"), Exact),
                 1 => (format!("floor({inner} / 8)"), Exact),
                 2 => (format!("round({inner})"), Exact),
                 3 => (format!("round({inner}, 0.5)"), Exact),
                 4 => (format!("sgn({inner})"), Exact),
-                5 => (format!("{}({inner})", self.0.pick(&["ln", "log2", "log10", "sqrt"])), Odd),
-                6 => {
-                    (format!("{}({inner})", self.0.pick(&["sin", "cos", "atan", "tanh", "asinh", "deg", "rad"])), Wild)
-                }
+                5 => (format!("{}({inner})", pick(&mut self.0, &["ln", "log2", "log10", "sqrt"])), Odd),
+                6 => (
+                    format!("{}({inner})", pick(&mut self.0, &["sin", "cos", "atan", "tanh", "asinh", "deg", "rad"])),
+                    Wild,
+                ),
                 _ => {
-                    let of = self.0.pick(&[
-                        "minute",
-                        "hour",
-                        "day_of_week",
-                        "day_of_month",
-                        "day_of_year",
-                        "month",
-                        "year",
-                        "days_in_month",
-                    ]);
+                    let of = pick(
+                        &mut self.0,
+                        &[
+                            "minute",
+                            "hour",
+                            "day_of_week",
+                            "day_of_month",
+                            "day_of_year",
+                            "month",
+                            "year",
+                            "days_in_month",
+                        ],
+                    );
                     (format!("{of}((abs({inner}) < 1e9) * 1000)"), Exact)
                 }
             };
@@ -371,7 +384,7 @@ impl Make {
     }
 
     fn histogram_quantile(&mut self) -> Text {
-        let part = self.0.pick(&["0.1", "0.5", "0.9", "0.99", "1"]);
+        let part = pick(&mut self.0, &["0.1", "0.5", "0.9", "0.99", "1"]);
         let range = self.duration(&["1m", "5m", "20m"]);
         let inner = match self.0.below(3) {
             0 => format!("rate(latency_seconds_bucket[{range}])"),

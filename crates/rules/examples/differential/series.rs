@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use utilizer_rules::ast::Millis;
 use utilizer_rules::sample::NAME;
-use utilizer_rules::testing::Memory;
+use utilizer_rules::testing::{Memory, Random};
 use utilizer_rules::{Labels, Sample};
 
 /// When the first samples stand. Any time will do.
@@ -17,44 +17,16 @@ const INTERVAL: Millis = 15_000;
 /// When the last ones stand.
 pub(crate) const END: Millis = START + ROUNDS * INTERVAL;
 
-/// SplitMix64: a few lines, and the same everywhere.
-pub(crate) struct Random(u64);
+/// What follows from a seed and a number.
+pub(crate) fn draw(seed: u64, number: u64) -> Random {
+    let mut random = Random(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
+    random.next();
+    random
+}
 
-impl Random {
-    /// What follows from a seed and a number.
-    pub(crate) fn new(seed: u64, number: u64) -> Self {
-        let mut random = Self(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
-        random.next();
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0, below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    /// Once in so many times.
-    pub(crate) fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    /// One of several.
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-
-    /// From 0, below 1.
-    fn part(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
+/// One of several.
+pub(crate) fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+    from[random.place(from.len())]
 }
 
 /// The series of a seed.
@@ -62,7 +34,7 @@ impl Random {
 /// Values of counters, gauges and buckets are multiples of a quarter, so that sums of them are exact in any order.
 /// Counters start high and fall by half or more: with a beginning near zero, `rate` of Prometheus 2 extrapolates otherwise.
 pub(crate) fn random(seed: u64) -> Memory {
-    let mut random = Random::new(seed, 0xfeed);
+    let mut random = draw(seed, 0xfeed);
     let mut memory = Memory::new();
     for host in ["a", "b", "c"] {
         let of = |name: &str, rest: &[(&str, &str)]| {
@@ -73,7 +45,7 @@ pub(crate) fn random(seed: u64) -> Memory {
             counter(&mut random, &mut memory, &of("seconds_total", &[("mode", mode)]), pace);
         }
         for path in ["/", "/x y", "/é"] {
-            let code = random.pick(&["200", "500"]);
+            let code = pick(&mut random, &["200", "500"]);
             let pace = random.below(3);
             counter(&mut random, &mut memory, &of("requests_total", &[("path", path), ("code", code)]), pace);
         }
@@ -87,12 +59,12 @@ pub(crate) fn random(seed: u64) -> Memory {
         }
         let constant = random.below(4) as f64 * 64.0;
         gauge(&mut random, &mut memory, &of("limit", &[]), |_, _| Some(constant));
-        gauge(&mut random, &mut memory, &of("noise", &[]), |random, _| Some(random.part() * 1000.0 - 300.0));
+        gauge(&mut random, &mut memory, &of("noise", &[]), |random, _| Some(random.unit() * 1000.0 - 300.0));
         gauge(&mut random, &mut memory, &of("up", &[("job", "node")]), |random, _| Some(random.below(8).min(1) as f64));
         let odd = [0.0, -0.0, 1.0, -1.5, 1e300, -1e300, 5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-        gauge(&mut random, &mut memory, &of("odd", &[]), |random, _| Some(random.pick(&odd)));
+        gauge(&mut random, &mut memory, &of("odd", &[]), |random, _| Some(pick(random, &odd)));
         let seldom = 2 + random.below(60);
-        gauge(&mut random, &mut memory, &of("seldom", &[]), |random, _| random.once_in(seldom).then_some(1.0));
+        gauge(&mut random, &mut memory, &of("seldom", &[]), |random, _| random.one_in(seldom).then_some(1.0));
         buckets(&mut random, &mut memory, &of("latency_seconds_bucket", &[]));
     }
     gauge(&mut random, &mut memory, &Labels::new([(NAME, "info"), ("host", "a"), ("version", "1")]), |_, _| Some(1.0));
@@ -102,13 +74,13 @@ pub(crate) fn random(seed: u64) -> Memory {
 
 /// A moment of a round: not on a whole nor on a half second.
 fn moment(random: &mut Random, round: i64) -> Millis {
-    START + round * INTERVAL + random.below(900) as Millis * 2 + if random.once_in(2) { 1 } else { 1001 }
+    START + round * INTERVAL + random.below(900) as Millis * 2 + if random.one_in(2) { 1 } else { 1001 }
 }
 
 fn counter(random: &mut Random, memory: &mut Memory, labels: &Labels, pace: u64) {
     let mut value = 100_000 + random.below(100_000);
     for round in 0..ROUNDS {
-        if random.once_in(120) {
+        if random.one_in(120) {
             value = 10_000 + random.below((value / 2).saturating_sub(10_000));
         }
         value += random.below(pace + 1);
@@ -120,7 +92,7 @@ fn gauge(random: &mut Random, memory: &mut Memory, labels: &Labels, next: impl F
     let mut last = 100.0;
     let mut gap = 0;
     for round in 0..ROUNDS {
-        if random.once_in(50) {
+        if random.one_in(50) {
             gap = random.below(40);
         }
         if gap > 0 {

@@ -81,17 +81,7 @@ pub(super) struct RuleState {
 
 impl RuleState {
     pub(super) fn new(rule: &Rule) -> Self {
-        Self {
-            alerts: BTreeMap::new(),
-            series: Vec::new(),
-            sampled_at: 0,
-            error: None,
-            template_error: None,
-            first: None,
-            last: None,
-            looks: looks(&rule.expr),
-            taken: false,
-        }
+        Self { looks: looks(&rule.expr), ..Self::restored(std::iter::empty()) }
     }
 
     /// Of a run before.

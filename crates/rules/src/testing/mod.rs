@@ -4,30 +4,25 @@
 //! All of it works on text that the caller has read, at simulated times.
 
 pub mod memory;
+pub mod random;
 pub mod run;
 pub mod script;
 pub mod series;
 pub mod unit;
 
 pub use memory::Memory;
+pub use random::Random;
 
 use crate::ast::{Expr, Kind, Selector};
 
 /// All selectors of an expression.
 pub fn selectors(expr: &Expr) -> Vec<&Selector> {
     let mut found = Vec::new();
-    let mut open = vec![expr];
-    while let Some(expr) = open.pop() {
-        match &expr.kind {
-            Kind::Number(_) | Kind::Text(_) => {}
-            Kind::Vector(selector) | Kind::Matrix(selector, _) => found.push(selector),
-            Kind::Subquery(subquery) => open.push(&subquery.expr),
-            Kind::Paren(within) | Kind::Negated(within) => open.push(within),
-            Kind::Binary(binary) => open.extend([&binary.left, &binary.right]),
-            Kind::Aggregate(aggregate) => open.extend(aggregate.param.iter().chain([&aggregate.expr])),
-            Kind::Call(call) => open.extend(&call.args),
+    expr.walk(&mut |expr| {
+        if let Kind::Vector(selector) | Kind::Matrix(selector, _) = &expr.kind {
+            found.push(selector);
         }
-    }
+    });
     found
 }
 

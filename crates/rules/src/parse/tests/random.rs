@@ -2,29 +2,15 @@
 
 use super::*;
 use crate::ast::{AggregateOp, BinaryOp};
-
-/// SplitMix64: the same sequence everywhere, by its seed.
-struct Random(u64);
+use crate::testing::Random;
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
+        of[self.place(of.len())]
     }
 
     fn labels(&mut self) -> String {
-        let count = self.below(4);
+        let count = self.place(4);
         let names = ["a", "le", "sum", "by", "\"b.c\"", "'\u{e9}'", "__name__", "bool"];
         (0..count).map(|_| self.one(&names)).collect::<Vec<_>>().join(self.one(&[",", " , ", ",\n"]))
     }
@@ -44,14 +30,14 @@ impl Random {
     fn selector(&mut self) -> String {
         let name = self.one(&["up", "a:b", "sum", "offset", "_x1", "Start", "fill", ""]);
         let mut conditions = Vec::new();
-        for _ in 0..self.below(4) {
+        for _ in 0..self.place(4) {
             let label = self.one(&["a", "by", "nan", "\"b.c\"", "'\\x41'"]);
             let (op, value) = (self.one(&["=", "!=", " =~ ", "!~"]), self.text());
             conditions.push(format!("{label}{op}{value}"));
         }
         if name.is_empty() {
             let more = ["\"my.metric\"", "__name__=\"bool\"", "__name__=~\"a.+\"", "a=\"x\"", "'inf'", "__name__='up'"];
-            conditions.insert(self.below(conditions.len() + 1), self.one(&more).to_owned());
+            conditions.insert(self.place(conditions.len() + 1), self.one(&more).to_owned());
         }
         let comma = self.one(&["", ",", " , "]);
         match conditions.as_slice() {
@@ -66,11 +52,11 @@ impl Random {
 
     fn offset(&mut self) -> String {
         let sign = self.one(&["", "-", "- "]);
-        if self.below(3) == 0 { format!(" offset {sign}{}", self.duration()) } else { String::new() }
+        if self.place(3) == 0 { format!(" offset {sign}{}", self.duration()) } else { String::new() }
     }
 
     fn scalar(&mut self, depth: usize) -> String {
-        match self.below(if depth == 0 { 3 } else { 7 }) {
+        match self.place(if depth == 0 { 3 } else { 7 }) {
             0 => self.one(&["1", "0.5", "1e9", "+Inf", "-inf", "NaN", "0x1f", "-0", "1e-9", "5m", "1_000"]).to_owned(),
             1 => "time()".to_owned(),
             2 => "pi()".to_owned(),
@@ -86,10 +72,10 @@ impl Random {
 
     fn matrix(&mut self, depth: usize) -> String {
         let (range, offset) = (self.duration(), self.offset());
-        if depth == 0 || self.below(3) > 0 {
+        if depth == 0 || self.place(3) > 0 {
             return format!("{}[{range}]{offset}", self.selector());
         }
-        let step = if self.below(2) == 0 { "" } else { self.duration() };
+        let step = if self.place(2) == 0 { "" } else { self.duration() };
         let inner = self.vector(depth - 1);
         format!("({inner})[{range}:{step}]{offset}")
     }
@@ -99,13 +85,13 @@ impl Random {
             return self.selector() + &self.offset();
         }
         let depth = depth - 1;
-        match self.below(9) {
+        match self.place(9) {
             0 => self.selector() + &self.offset(),
             1 => format!("({})", self.vector(depth)),
             2 => format!("{}{}", self.one(&["-", "+", "- # sign\n"]), self.vector(depth)),
             3 => {
                 let op = self.one(&["sum", "AVG", "min", "max", "count", "group", "stddev", "stdvar"]);
-                match self.below(3) {
+                match self.place(3) {
                     0 => format!("{op}({})", self.vector(depth)),
                     1 => format!("{op} by ({}) ({})", self.labels(), self.vector(depth)),
                     _ => format!("{op}({}) without({})", self.vector(depth), self.labels()),
@@ -117,13 +103,13 @@ impl Random {
             }
             5 => {
                 let op = self.one(&["and", "or", "unless", "AND"]);
-                let matching = if self.below(2) == 0 { String::new() } else { format!("on ({}) ", self.labels()) };
+                let matching = if self.place(2) == 0 { String::new() } else { format!("on ({}) ", self.labels()) };
                 format!("{} {op} {matching}{}", self.vector(depth), self.vector(depth))
             }
             6 => {
                 let op =
                     self.one(&["+", "-", "*", "/", "%", "^", "atan2", "==", "!=", ">", "<", ">=", "<= bool", ">bool"]);
-                let matching = match self.below(4) {
+                let matching = match self.place(4) {
                     0 => format!("ignoring({})", self.labels()),
                     1 => format!("on({}) group_left ()", self.labels()),
                     2 => format!("ignoring({}) group_right(z)", self.labels()),
@@ -138,7 +124,7 @@ impl Random {
 
     fn call(&mut self, depth: usize) -> String {
         let vectors: Vec<_> = FUNCTIONS.iter().filter(|function| function.returns == Type::Vector).collect();
-        let function = vectors[self.below(vectors.len())];
+        let function = vectors[self.place(vectors.len())];
         let args: Vec<String> = function
             .args
             .iter()
@@ -179,7 +165,7 @@ fn what_is_printed_parses_to_the_same_tree() {
     let mut left_out = 0;
     for seed in 0..4_000 {
         let mut random = Random(seed);
-        let depth = random.below(5);
+        let depth = random.place(5);
         let text = random.vector(depth);
         let expr = match parse(&text) {
             Ok(expr) => expr,
@@ -202,9 +188,9 @@ fn damaged_expressions_are_parsed_or_refused() {
     for seed in 0..4_000 {
         let mut random = Random(seed);
         let mut text: Vec<char> = random.vector(3).chars().collect();
-        for _ in 0..=random.below(4) {
-            let at = random.below(text.len());
-            match random.below(3) {
+        for _ in 0..=random.place(4) {
+            let at = random.place(text.len());
+            match random.place(3) {
                 0 => drop(text.remove(at)),
                 1 => text.insert(
                     at,
