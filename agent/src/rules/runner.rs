@@ -361,6 +361,7 @@ impl Runner {
                 }
                 let present = Present {
                     window: &self.window,
+                    engine: &self.engine,
                     last: self.last.as_deref(),
                     own: &self.own,
                     target: &self.target,
@@ -576,6 +577,8 @@ fn wire_alert(alert: &group::Alert, external: &[(String, String)]) -> Alert {
 /// What a query sees: all that is kept for rules, and of everything else the last reading.
 struct Present<'a> {
     window: &'a Window,
+    /// Knows what rules made with all its labels; a reading has it without the host's.
+    engine: &'a Engine,
     last: Option<&'a Reading>,
     /// What the agent says of itself beside that.
     own: &'a Families,
@@ -589,7 +592,7 @@ struct Present<'a> {
 impl Present<'_> {
     /// Samples of the last reading that a selector matches.
     fn newest(&self, selector: &Selector, families: &Families, add: &mut dyn FnMut(Labels, f64)) {
-        for family in families.iter() {
+        for family in families.iter().filter(|family| family.section != Section::Rules) {
             let name = match family.head.suffix {
                 "" => Cow::Borrowed(&*family.head.name),
                 suffix => Cow::Owned(format!("{}{suffix}", family.head.name)),
@@ -629,6 +632,12 @@ impl Storage for Present<'_> {
         up.value(1.0);
         for families in [&up, &reading.snapshot.families, self.own] {
             self.newest(selector, families, &mut add);
+        }
+        let fits = |labels: &Labels| selector.matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
+        for (labels, sample) in self.engine.recorded().chain(self.engine.alert_series()) {
+            if fits(labels) {
+                add(labels.clone(), sample.value);
+            }
         }
         found
     }

@@ -302,7 +302,10 @@ fn query(agent: &Agent, text: &str) -> (u16, Value) {
 #[test]
 fn queries_see_what_rules_keep_and_the_last_reading() {
     let broker = Mosquitto::start("");
-    let files = Files::new("- name: g\n  rules:\n  - {record: 't:most', expr: 'max_over_time(t_value[1m])'}\n");
+    let files = Files::new(
+        "- name: g\n  rules:\n  - {record: 't:most', expr: 'max_over_time(t_value[1m])'}\n  \
+         - {record: 't:sum', expr: 'sum by (instance) (t_value)'}\n  - {record: 't:unseen', expr: 't:sum * 0'}\n",
+    );
     files.metrics("t_value{disk=\"a\"} 7\nt_other{disk=\"a\",code=\"\"} 2");
     let agent = files.setup(&broker).start();
     agent.metric_becomes(r#"t:most{disk="a"}"#, |value| value == 7.0);
@@ -324,7 +327,11 @@ fn queries_see_what_rules_keep_and_the_last_reading() {
     answers(r#"t_other{disk=~"a|b"} * 2"#, &host(&[("disk", "a")]), "4");
     answers(r#"{__name__=~"t_v.*|t_other"} == 2"#, &host(&[("__name__", "t_other"), ("disk", "a")]), "2");
     answers("up", &host(&[("__name__", "up")]), "1");
-    answers("utilizer_agent_rules", &host(&[("__name__", "utilizer_agent_rules")]), "1");
+    answers("utilizer_agent_rules", &host(&[("__name__", "utilizer_agent_rules")]), "3");
+    // What rules made, once, with the labels that they gave it: whether another rule looks at it or not.
+    agent.metric_becomes("t:unseen", |value| value == 0.0);
+    answers("t:sum * 0", &json!({"instance": "h"}), "0");
+    answers("t:unseen", &json!({"__name__": "t:unseen", "instance": "h"}), "0");
     answers("cpu_percent >= bool 0 or vector(1)", &json!({}), "1");
     let (status, answer) = query(&agent, "1 / 0");
     assert_eq!(
