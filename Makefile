@@ -87,7 +87,7 @@ drill: deps ## Kill, stop, cut, fill and slow everything at random for SECONDS b
 
 bench-tier: deps ## Measure the exporter tier beside a bare subscriber, psql's \copy and raw Native blocks.
 	for way in null postgres clickhouse; do \
-		$(CARGO) run --release --package utilizer-tests --example tier $$way || exit 1; \
+		$(CARGO) run --profile tier --package utilizer-tests --example tier $$way || exit 1; \
 	done
 
 bench-build: ## Measure how long `make up` builds on a machine that never built it, in each profile.

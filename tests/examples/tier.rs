@@ -27,7 +27,7 @@ use utilizer_exporter_postgres::PostgresConfig;
 use wire::{Kind, Timestamp};
 
 /// Runs of each way.
-const RUNS: usize = 3;
+const RUNS: usize = 7;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
