@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-config", &[]),
     ("utilizer-daemon", &["utilizer-config", "utilizer-mqtt"]),
     ("utilizer-rules", &["utilizer-config"]),
+    ("utilizer-notify", &["utilizer-wire", "utilizer-config", "utilizer-rules"]),
     (
         "utilizer-exporter",
         &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"],

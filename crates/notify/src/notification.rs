@@ -1,0 +1,105 @@
+//! What a receiver is told at once.
+
+use serde::{Deserialize, Serialize};
+use wire::messages::Alert;
+use wire::{LabelSet, Timestamp};
+
+/// One message to one receiver: a group of alerts, or what is said about notifications themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// 32 hex digits: the same whenever this is sent again.
+    pub id: String,
+    /// The receiver's name.
+    pub receiver: String,
+    /// Why it is sent.
+    pub reason: Reason,
+    /// The route and the values of `group_by`, as Alertmanager writes it: `{}/{severity="critical"}:{alertname="A"}`.
+    pub group_key: String,
+    /// The labels that alerts were grouped by.
+    pub group_labels: LabelSet,
+    /// The alerts, those that fire first. One that is over has `resolved_at`.
+    pub alerts: Vec<Alert>,
+    /// Alerts that were left out because there are too many.
+    #[serde(default)]
+    pub left_out: usize,
+    /// Where people find this host; empty where that is not configured.
+    #[serde(default)]
+    pub external_url: String,
+    /// When it was decided.
+    pub time: Timestamp,
+}
+
+/// Why a notification is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A group of alerts has news, or is repeated.
+    Alerts,
+    /// Nobody acknowledged: this step of the chain, from 1.
+    Escalation(u8),
+    /// There were more notifications in a minute than the receiver shall get.
+    Digest,
+    /// The receiver could not be reached; this stands for all that it missed.
+    Summary,
+    /// Nothing happened: whoever misses this knows that the host is silent.
+    Heartbeat,
+    /// Another receiver refused a notification for good.
+    Failure,
+    /// Somebody tries the receiver.
+    Test,
+}
+
+/// Whether something fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// At least one alert fires.
+    Firing,
+    /// All are over.
+    Resolved,
+}
+
+impl Status {
+    /// As Alertmanager writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+impl Notification {
+    /// Of all alerts together.
+    pub fn status(&self) -> Status {
+        if self.firing().next().is_some() { Status::Firing } else { Status::Resolved }
+    }
+
+    /// The alerts that fire.
+    pub fn firing(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(|alert| alert.resolved_at.is_none())
+    }
+
+    /// The alerts that are over.
+    pub fn resolved(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(|alert| alert.resolved_at.is_some())
+    }
+
+    /// The labels that all alerts have with the same values.
+    pub fn common_labels(&self) -> LabelSet {
+        common(self.alerts.iter().map(|alert| &alert.labels))
+    }
+
+    /// The annotations that all alerts have with the same texts.
+    pub fn common_annotations(&self) -> LabelSet {
+        common(self.alerts.iter().map(|alert| &alert.annotations))
+    }
+}
+
+fn common<'a>(mut sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {
+    let Some(first) = sets.next() else { return LabelSet::default() };
+    let mut common: Vec<(&str, &str)> = first.iter().collect();
+    for set in sets {
+        common.retain(|(name, value)| set.get(name) == Some(value));
+    }
+    common.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
