@@ -298,8 +298,18 @@ pub(super) fn note_places(
 ) {
     for (key, value) in table {
         let path = join(path, key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref() {
-            note_places(inner, &path, place, places);
+        match value.get_ref() {
+            DeValue::Table(inner) => note_places(inner, &path, place, places),
+            DeValue::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        let path = format!("{path}[{at}]");
+                        note_places(inner, &path, place, places);
+                        places.insert(path, place(item.span()));
+                    }
+                }
+            }
+            _ => {}
         }
         places.insert(path, place(key.span()));
     }
@@ -493,12 +503,23 @@ mod tests {
 
     #[test]
     fn later_faults_carry_their_place_too() {
-        let loaded: Loaded<Config> =
-            load_text(Some(Path::new("a.toml")), "\n[mqtt]\nport = 0\n", "X", [("X__HOST".into(), "h".into())])
-                .unwrap();
+        let loaded: Loaded<Config> = load_text(
+            Some(Path::new("a.toml")),
+            "\n[mqtt]\nport = 0\n[[logs]]\npath = \"a\"\n[[logs]]\npath = \"b\"\n",
+            "X",
+            [("X__HOST".into(), "h".into())],
+        )
+        .unwrap();
         assert!(loaded.is_set("mqtt.port") && !loaded.is_set("mqtt.url"));
-        let faults = vec![loaded.fault("mqtt.port", "0 is no port"), loaded.fault("host", "h is taken")];
-        let error = loaded.error(faults).to_string();
-        assert_eq!(error, "a.toml:3:1: mqtt.port: 0 is no port\nenvironment variable X__HOST: host: h is taken");
+        let faults = vec![
+            loaded.fault("mqtt.port", "0 is no port"),
+            loaded.fault("host", "h is taken"),
+            loaded.fault("logs[1].path", "b is missing"),
+        ];
+        assert_eq!(
+            loaded.error(faults).to_string(),
+            "a.toml:3:1: mqtt.port: 0 is no port\na.toml:7:1: logs[1].path: b is missing\n\
+             environment variable X__HOST: host: h is taken"
+        );
     }
 }

@@ -24,7 +24,7 @@ pub use gzip::{Gzip, gzipped};
 pub use hyper::{Method, StatusCode, header};
 pub use negotiate::{MediaRange, accepts_gzip, media_ranges};
 pub use query::pairs;
-pub use server::{Access, BindError, Handler, Listener, bind, bind_unix, serve};
+pub use server::{Access, BindError, Handler, Listener, bind, bind_unix, bind_unix_as, serve};
 pub use web::{Web, WebCounts};
 
 /// What handlers answer with.
@@ -64,6 +64,17 @@ impl fmt::Display for Peer {
     }
 }
 
+/// The process at the other end of a Unix socket, as the kernel knew it when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its user.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// Its process id, on systems that tell it.
+    pub pid: Option<i32>,
+}
+
 /// A request as a handler sees it.
 #[derive(Debug)]
 pub struct Request {
@@ -79,6 +90,8 @@ pub struct Request {
     pub peer: Peer,
     /// Whether the peer has proved, by a password, a token or a certificate, that it is one of those who may ask.
     pub authenticated: bool,
+    /// Which process asks, where it came over the Unix socket.
+    pub credentials: Option<Credentials>,
     body: Incoming,
 }
 

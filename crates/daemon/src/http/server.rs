@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::web::{Current, Verdict};
-use super::{Allow, Peer, Request, Response, StatusCode, Web, header, text};
+use super::{Allow, Credentials, Peer, Request, Response, StatusCode, Web, header, text};
 use crate::shutdown::Shutdown;
 
 /// A connection over this number is closed at once: a scraper or two, a page and some pushers need a handful.
@@ -99,6 +99,11 @@ pub async fn bind(address: &str) -> Result<Listener, BindError> {
 /// Listens on a Unix socket, in place of a dead one that an earlier run left. Readable and writable by owner and
 /// group.
 pub async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
+    bind_unix_as(path, 0o660, None).await
+}
+
+/// As [`bind_unix`], with these permissions and, where one is given, this group.
+pub async fn bind_unix_as(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
     let address = path.display().to_string();
@@ -113,7 +118,9 @@ pub async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(other)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(other)?;
+    // The group first: whoever may open it must be of the right one.
+    std::os::unix::fs::chown(path, None, group).map_err(other)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(other)?;
     Ok(Listener::Unix(listener, path.to_owned()))
 }
 
@@ -185,11 +192,15 @@ pub async fn serve<H: Handler>(listener: Listener, access: impl Into<Access>, ha
         }
         let (handler, shutdown, web) = (handler.clone(), shutdown.clone(), web.clone());
         connections.spawn(async move {
-            let guard = Guard { peer, allowed: place.is_none(), web, certified: false };
+            let guard = Guard { peer, allowed: place.is_none(), web, certified: false, credentials: None };
             match stream {
                 Stream::Tcp(stream) => tcp_connection(stream, guard, handler, shutdown).await,
                 // The file system has decided.
-                Stream::Unix(stream) => connection(stream, Guard { web: None, ..guard }, handler, shutdown).await,
+                Stream::Unix(stream) => {
+                    let credentials = stream.peer_cred().ok();
+                    let credentials = credentials.map(|c| Credentials { uid: c.uid(), gid: c.gid(), pid: c.pid() });
+                    connection(stream, Guard { web: None, credentials, ..guard }, handler, shutdown).await;
+                }
             }
             drop(place);
         });
@@ -212,6 +223,8 @@ struct Guard {
     web: Option<Arc<Web>>,
     /// By its certificate.
     certified: bool,
+    /// Over the Unix socket.
+    credentials: Option<Credentials>,
 }
 
 impl Guard {
@@ -230,6 +243,7 @@ impl Guard {
             headers: parts.headers,
             peer: self.peer,
             authenticated: self.certified,
+            credentials: self.credentials,
             body,
         };
         let Some(web) = &self.web else { return handler.handle(request).await };
@@ -364,6 +378,9 @@ mod tests {
         async fn handle(&self, request: Request) -> Response {
             let line =
                 format!("{} {} {:?} local={}", request.method, request.path, request.query, request.peer.is_local());
+            if let Some(credentials) = request.credentials {
+                return text(StatusCode::OK, format!("{credentials:?}"));
+            }
             match request.body(8).await {
                 Ok(body) => text(StatusCode::OK, format!("{line} {}", String::from_utf8_lossy(&body))),
                 Err(response) => response,
@@ -449,9 +466,25 @@ mod tests {
         far.write_all(b"GET / HT").await.unwrap();
         // Time stands still but for what is waited for: this ends because the connection does.
         let begun = tokio::time::Instant::now();
-        let guard = Guard { peer: Peer::Unix, allowed: true, web: None, certified: false };
+        let guard = Guard { peer: Peer::Unix, allowed: true, web: None, certified: false, credentials: None };
         connection(near, guard, Arc::new(Echo), shutdown).await;
         assert_eq!(begun.elapsed(), FIRST_TIME, "and not only when a head may take no longer");
+    }
+
+    #[tokio::test]
+    async fn over_the_unix_socket_a_process_is_known() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("daemon.sock");
+        let listener = bind_unix_as(&path, 0o600, None).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (_trigger, shutdown) = shutdown::channel();
+        tokio::spawn(serve(listener, Arc::new(Allow::parse(&["loopback"]).unwrap()), Arc::new(Echo), shutdown));
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains(&format!("pid: Some({})", std::process::id())), "{answer}");
     }
 
     #[tokio::test]
