@@ -12,9 +12,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-wire", &[]),
     ("utilizer-delivery", &["utilizer-wire"]),
     ("utilizer-spool", &[]),
-    ("utilizer-mqtt", &[]),
+    ("utilizer-tls", &[]),
+    ("utilizer-mqtt", &["utilizer-tls"]),
     ("utilizer-config", &[]),
-    ("utilizer-daemon", &["utilizer-config", "utilizer-mqtt"]),
+    ("utilizer-daemon", &["utilizer-config", "utilizer-mqtt", "utilizer-tls"]),
     ("utilizer-rules", &["utilizer-config"]),
     ("utilizer-notify", &["utilizer-wire", "utilizer-config", "utilizer-rules"]),
     (

@@ -4,6 +4,7 @@
 
 pub use config;
 
+pub mod client;
 pub mod http;
 pub mod log;
 pub mod mqtt;

@@ -40,11 +40,11 @@ mod reason;
 mod rival;
 mod session;
 mod socket;
-mod tls;
 mod wishes;
 
 pub use acks::AckToken;
 pub use backoff::Pauses;
 pub use client::{Client, Events, PublishError, Stopped};
 pub use event::{Cause, Disconnect, Event, Limits, Message};
-pub use options::{BrokerUrl, Credentials, Options, OptionsError, Secret, Source, Tls};
+pub use options::{BrokerUrl, Credentials, Options, OptionsError, Secret, Source};
+pub use tls::Tls;

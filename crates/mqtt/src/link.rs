@@ -13,7 +13,7 @@ use crate::client::MOST_FILTERS;
 use crate::reason::{PACKET_TOO_LARGE, RETAIN_NOT_SUPPORTED, TOPIC_NAME_INVALID};
 use crate::session::NothingUnderWay;
 use crate::socket::{self, Tap};
-use crate::{BrokerUrl, Limits, Message, Options, OptionsError, tls};
+use crate::{BrokerUrl, Limits, Message, Options, OptionsError};
 
 /// The largest packet that MQTT can express.
 const LARGEST_PACKET: u32 = 268_435_455;
@@ -60,7 +60,7 @@ impl Template {
         // The library's queues take the publishes, which the client bounds, and beside them acknowledgements,
         // subscriptions and the disconnect.
         let requests = usize::from(options.max_in_flight).max(MOST_ACKS + MOST_FILTERS + 8);
-        let tls = if options.broker.tls { Some(tls::configuration(&options.tls)?) } else { None };
+        let tls = if options.broker.tls { Some(Arc::new(options.tls.configuration()?)) } else { None };
         Ok(Self { options: mqtt, requests, broker: options.broker.clone(), tls })
     }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tls::Tls;
+
 use crate::{Message, Pauses};
 
 /// How to connect, to which broker and as whom.
@@ -96,7 +98,7 @@ pub enum OptionsError {
     Value(String),
     /// The certificates or the key can't be used.
     #[error("TLS for the broker can't be set up: {0}")]
-    Tls(String),
+    Tls(#[from] tls::TlsError),
 }
 
 /// `mqtt://HOST[:PORT]` (port 1883) or `mqtts://HOST[:PORT]` (TLS, port 8883).
@@ -187,24 +189,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
-    }
-}
-
-/// Certificates for `mqtts`, as PEM texts.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// The authorities to trust; `None`: those of the system.
-    pub ca: Option<Vec<u8>>,
-    /// Our own certificate, followed by its chain, and the private key that goes with it.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("ca", &self.ca.as_ref().map(Vec::len))
-            .field("identity", &self.identity.as_ref().map(|_| "[redacted]"))
-            .finish()
     }
 }
 

@@ -92,41 +92,12 @@ fn told(cause: Cause, sentence: String) -> Disconnect {
 }
 
 fn tls(broker: &BrokerUrl, fault: &(dyn Error + 'static)) -> Disconnect {
-    let remedy = remedy(fault);
-    told(Cause::Tls, format!("no TLS with the broker at {broker}: {fault}; {remedy}"))
-}
-
-/// What to do about a fault of TLS.
-fn remedy(fault: &(dyn Error + 'static)) -> &'static str {
-    use rustls::AlertDescription as Alert;
-    use rustls::CertificateError as Certificate;
-
-    let fault = match fault.downcast_ref::<HandshakeFault>() {
+    let below = match fault.downcast_ref::<HandshakeFault>() {
         Some(handshake) => handshake.tls(),
-        None => fault.downcast_ref::<rustls::Error>(),
+        None => Some(fault),
     };
-    match fault {
-        Some(rustls::Error::InvalidCertificate(fault)) => match fault {
-            Certificate::Expired | Certificate::ExpiredContext { .. } => "the broker's certificate has to be renewed",
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "check the clocks of both",
-            Certificate::UnknownIssuer => "`ca_file` must hold the authority that signed the broker's certificate",
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "the broker's certificate must name the host that `url` names"
-            }
-            _ => "check the broker's certificate and `ca_file`",
-        },
-        Some(rustls::Error::AlertReceived(alert)) => match alert {
-            Alert::CertificateExpired => "our certificate in `cert_file` has to be renewed",
-            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateRevoked => {
-                "the broker does not accept our certificate; check `cert_file` and what the broker trusts"
-            }
-            Alert::CertificateRequired | Alert::HandshakeFailure => {
-                "if the broker asks for a client certificate, name one by `cert_file` and `key_file`"
-            }
-            _ => "check `ca_file`, `cert_file`, `key_file` and the broker's log",
-        },
-        _ => "check `ca_file`, `cert_file`, `key_file` and the host name",
-    }
+    let remedy = ::tls::remedy(below, "broker");
+    told(Cause::Tls, format!("no TLS with the broker at {broker}: {fault}; {remedy}"))
 }
 
 /// Errors in which a system or TLS error may be wrapped.

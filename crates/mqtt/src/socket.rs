@@ -9,6 +9,7 @@
 //! And it outlives the library's use of it: after our own DISCONNECT it is the broker that closes, having read
 //! everything. A client that closes first and connects again makes mosquitto throw away what it had not read yet.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rumqttc::tokio_rustls::TlsConnector;
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::tokio_rustls::rustls::pki_types::ServerName;
-use rumqttc::tokio_rustls::rustls::{self, ClientConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -31,8 +32,8 @@ pub(crate) struct HandshakeFault(io::Error);
 
 impl HandshakeFault {
     /// The library's error, if it is one.
-    pub(crate) fn tls(&self) -> Option<&rustls::Error> {
-        self.0.get_ref()?.downcast_ref()
+    pub(crate) fn tls(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.get_ref().map(|fault| fault as _)
     }
 }
 
