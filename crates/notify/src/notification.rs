@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use wire::messages::Alert;
 use wire::{LabelSet, Timestamp};
 
+use crate::dispatch;
+
 /// One message to one receiver: a group of alerts, or what is said about notifications themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
@@ -93,6 +95,81 @@ impl Notification {
     pub fn common_annotations(&self) -> LabelSet {
         common(self.alerts.iter().map(|alert| &alert.annotations))
     }
+}
+
+/// What is told of notifications themselves, as alerts, so that every receiver can show it.
+impl Notification {
+    fn about_itself(about: About<'_>, labels: &LabelSet, time: Timestamp) -> Self {
+        let About { receiver, reason, name, severity, target, text } = about;
+        let mut labels = labels.clone();
+        labels.insert("alertname".to_owned(), name.to_owned());
+        labels.insert("severity".to_owned(), severity.to_owned());
+        if let Some(target) = target {
+            labels.insert("receiver".to_owned(), target.to_owned());
+        }
+        let hash = dispatch::id(labels.iter().flat_map(|(name, value)| [name, value]));
+        let alert = Alert {
+            fingerprint: hash.chars().take(16).collect(),
+            labels,
+            annotations: [("summary".to_owned(), text)].into_iter().collect(),
+            value: 1.0.into(),
+            active_at: time,
+            fired_at: time,
+            resolved_at: None,
+        };
+        Self {
+            id: dispatch::id([hash.as_str(), receiver, &time.to_string()].into_iter()),
+            receiver: receiver.to_owned(),
+            reason,
+            group_key: format!("{{}}:{{alertname={name:?}}}"),
+            group_labels: [("alertname".to_owned(), name.to_owned())].into_iter().collect(),
+            alerts: vec![alert],
+            left_out: 0,
+            external_url: String::new(),
+            time,
+        }
+    }
+
+    /// The host lives. `labels` are those of the host, here as below.
+    pub fn heartbeat(receiver: &str, labels: &LabelSet, time: Timestamp) -> Self {
+        let text = "This host can send notifications. Be alarmed when this stops.".to_owned();
+        let (reason, name, severity) = (Reason::Heartbeat, "Watchdog", "none");
+        Self::about_itself(About { receiver, reason, name, severity, target: None, text }, labels, time)
+    }
+
+    /// Somebody tries a receiver.
+    pub fn test(receiver: &str, labels: &LabelSet, time: Timestamp) -> Self {
+        let text = "This is a test: nothing is wrong.".to_owned();
+        let (reason, name, severity) = (Reason::Test, "NotificationTest", "info");
+        Self::about_itself(About { receiver, reason, name, severity, target: None, text }, labels, time)
+    }
+
+    /// Another receiver refused a notification for good, or could not be reached for too long.
+    pub fn failure(
+        receiver: &str,
+        target: &str,
+        why: &str,
+        refused: &Notification,
+        labels: &LabelSet,
+        time: Timestamp,
+    ) -> Self {
+        let text = format!(
+            "A notification of {} alerts to {target} was given up: {why}. Group: {}.",
+            refused.alerts.len() + refused.left_out,
+            refused.group_key
+        );
+        let (reason, name, severity) = (Reason::Failure, "NotificationFailed", "warning");
+        Self::about_itself(About { receiver, reason, name, severity, target: Some(target), text }, labels, time)
+    }
+}
+
+struct About<'a> {
+    receiver: &'a str,
+    reason: Reason,
+    name: &'a str,
+    severity: &'a str,
+    target: Option<&'a str>,
+    text: String,
 }
 
 fn common<'a>(mut sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {

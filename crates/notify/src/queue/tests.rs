@@ -1,0 +1,205 @@
+use wire::LabelSet;
+
+use super::*;
+
+const SETTINGS: Settings = Settings { digest_above: 3, give_up_after: Duration::from_secs(86_400), max_alerts: 5 };
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+fn alert(name: &str, over: bool) -> Alert {
+    let labels: LabelSet = [("alertname".to_owned(), name.to_owned())].into_iter().collect();
+    let resolved_at = over.then(|| at(1));
+    let (value, annotations) = (1.0.into(), LabelSet::default());
+    Alert { fingerprint: name.to_owned(), labels, annotations, value, active_at: at(0), fired_at: at(0), resolved_at }
+}
+
+/// Of a group of the first alert's name; `-` before a name is an alert that is over.
+fn notification(id: &str, names: &str) -> Notification {
+    let alerts: Vec<_> =
+        names.split(' ').map(|name| alert(name.trim_start_matches('-'), name.starts_with('-'))).collect();
+    let group = alerts[0].labels.clone();
+    Notification {
+        id: id.to_owned(),
+        receiver: "r".to_owned(),
+        reason: Reason::Alerts,
+        group_key: alerts[0].fingerprint.clone(),
+        group_labels: group,
+        alerts,
+        left_out: 0,
+        external_url: String::new(),
+        time: at(0),
+    }
+}
+
+fn queue(for_people: bool) -> Queue {
+    let mut queue = Queue::new(SETTINGS, Saved::default());
+    let manner = Manner { for_people, pause: Duration::ZERO };
+    assert!(queue.configure(SETTINGS, &[("t".to_owned(), manner)].into()).is_empty());
+    queue
+}
+
+fn names(notification: &Notification) -> String {
+    let names = notification.alerts.iter().map(|alert| {
+        let over = if alert.resolved_at.is_some() { "-" } else { "" };
+        format!("{over}{}", alert.fingerprint)
+    });
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn retry() -> Outcome {
+    Outcome::Retry(None, "no".to_owned())
+}
+
+#[test]
+fn it_tries_again_later_and_later_and_keeps_the_order() {
+    let mut queue = queue(false);
+    queue.push("t", notification("1", "A"), at(0));
+    queue.push("t", notification("2", "B"), at(0));
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let (target, sent) = queue.next(now).unwrap();
+        assert_eq!((target.as_str(), sent.id.as_str()), ("t", "1"));
+        assert!(queue.next(now).is_none(), "one at a time");
+        let Fate::Later(then, _) = queue.done("t", "1", retry(), now, 0.5) else { panic!() };
+        assert!(queue.next(now).is_none());
+        assert_eq!(queue.due(), Some(then));
+        waits.push((then.as_millis() - now.as_millis()) / 1000);
+        now = then;
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    queue.next(now).unwrap();
+    let asked = Outcome::Retry(Some(Duration::from_secs(1000)), String::new());
+    let Fate::Later(then, _) = queue.done("t", "1", asked, now, 0.5) else { panic!() };
+    assert_eq!(then, now.plus(Duration::from_secs(1000)));
+    queue.next(then).unwrap();
+    assert_eq!(queue.done("t", "1", Outcome::Sent, then, 0.5), Fate::Sent);
+    assert_eq!(queue.next(then).unwrap().1.id, "2");
+    assert_eq!(queue.done("t", "2", Outcome::Sent, then, 0.5), Fate::Sent);
+    assert_eq!((queue.due(), queue.next(then)), (None, None));
+    let counts = queue.counts().next().unwrap().1;
+    assert_eq!((counts.sent, counts.retried, counts.failed), (2, 13, 0));
+}
+
+#[test]
+fn what_is_refused_or_too_old_is_given_up() {
+    let mut queue = queue(false);
+    queue.push("t", notification("1", "A"), at(0));
+    queue.push("t", notification("2", "B"), at(0));
+    queue.next(at(0)).unwrap();
+    let Fate::GivenUp(gone, why) = queue.done("t", "1", Outcome::Refused("bad".to_owned()), at(0), 0.0) else {
+        panic!()
+    };
+    assert_eq!((gone.id.as_str(), why.as_str()), ("1", "bad"));
+    queue.next(at(0)).unwrap();
+    assert!(matches!(queue.done("t", "2", retry(), at(1), 0.0), Fate::Later(..)));
+    queue.next(at(86_400)).unwrap();
+    assert!(matches!(queue.done("t", "2", retry(), at(86_400), 0.0), Fate::GivenUp(..)));
+    assert_eq!(queue.done("t", "2", retry(), at(86_400), 0.0), Fate::Unknown);
+    assert_eq!(queue.done("x", "2", retry(), at(86_400), 0.0), Fate::Unknown);
+}
+
+#[test]
+fn news_of_one_group_become_one_and_what_was_tried_stays() {
+    let mut queue = queue(false);
+    queue.push("t", notification("1", "A B"), at(0));
+    queue.next(at(0)).unwrap();
+    queue.done("t", "1", retry(), at(0), 0.0);
+    queue.push("t", notification("2", "A -B C"), at(0));
+    queue.push("t", notification("3", "A -C"), at(0));
+    queue.push("t", notification("9", "X"), at(0));
+    assert_eq!(names(&queue.next(at(10)).unwrap().1), "A B");
+    queue.done("t", "1", Outcome::Sent, at(10), 0.0);
+    let (_, joined) = queue.next(at(10)).unwrap();
+    assert_eq!((names(&joined).as_str(), joined.reason), ("A -B -C", Reason::Alerts));
+    queue.done("t", &joined.id, Outcome::Sent, at(10), 0.0);
+    assert_eq!(queue.next(at(10)).unwrap().1.id, "9");
+}
+
+#[test]
+fn after_an_outage_people_get_a_summary() {
+    let mut queue = queue(true);
+    queue.push("t", notification("0", "A"), at(0));
+    queue.next(at(0)).unwrap();
+    queue.done("t", "0", retry(), at(0), 0.5);
+    for number in 1..=20 {
+        let name = format!("N{number}");
+        queue.push("t", notification(&name, &name), at(number * 120));
+    }
+    queue.push("t", notification("end", "-N1"), at(3000));
+    assert_eq!(queue.next(at(3000)).unwrap().1.id, "0");
+    queue.done("t", "0", Outcome::Sent, at(3000), 0.5);
+    let (_, summary) = queue.next(at(3000)).unwrap();
+    assert_eq!((summary.reason, summary.alerts.len()), (Reason::Summary, 5));
+    assert!(summary.group_labels.is_empty() && summary.left_out > 0);
+    queue.done("t", &summary.id, Outcome::Sent, at(3000), 0.5);
+    assert_eq!(queue.due(), None);
+}
+
+#[test]
+fn more_than_some_a_minute_are_told_together() {
+    let mut queue = queue(true);
+    for number in 0..10 {
+        let name = format!("N{number}");
+        queue.push("t", notification(&name, &name), at(number));
+    }
+    let mut told = Vec::new();
+    for second in [10, 10, 10, 10, 62, 63, 200] {
+        if let Some((_, sent)) = queue.next(at(second)) {
+            told.push(format!("{second} {:?} {}", sent.reason, names(&sent)));
+            queue.done("t", &sent.id, Outcome::Sent, at(second), 0.5);
+        }
+    }
+    assert_eq!(told, ["10 Alerts N0", "10 Alerts N1", "10 Alerts N2", "63 Digest N3 N4 N5 N6 N7"]);
+    assert_eq!(queue.due(), None);
+    // Machines get each.
+    let mut queue = self::queue(false);
+    (0..10).for_each(|n| assert!(queue.push("t", notification(&n.to_string(), &format!("N{n}")), at(n)).is_none()));
+    assert_eq!(queue.depths().next(), Some(("t", 10, 0)));
+}
+
+#[test]
+fn it_is_bounded_and_a_heartbeat_never_waits_behind_another() {
+    let mut queue = queue(false);
+    let gone: Vec<_> = (0..MOST_WAITING + 3)
+        .filter_map(|n| queue.push("t", notification(&n.to_string(), &format!("N{n}")), at(0)))
+        .map(|gone| gone.id)
+        .collect();
+    assert_eq!(gone, ["0", "1", "2"]);
+    let mut queue = self::queue(true);
+    for second in [0, 60, 120] {
+        queue.push("t", Notification::heartbeat("r", &LabelSet::default(), at(second)), at(second));
+        if second == 0 {
+            queue.next(at(0)).unwrap();
+        }
+    }
+    assert_eq!(queue.depths().next(), Some(("t", 2, 0)));
+    // A newer one is there.
+    let first = Notification::heartbeat("r", &LabelSet::default(), at(0)).id;
+    assert!(matches!(queue.done("t", &first, retry(), at(130), 0.5), Fate::GivenUp(..)));
+    assert_eq!(queue.next(at(131)).unwrap().1.time, at(120));
+}
+
+#[test]
+fn a_restart_sends_what_was_under_way_again_and_nothing_twice() {
+    let mut queue = queue(false);
+    queue.push("t", notification("1", "A"), at(0));
+    queue.push("t", notification("2", "B"), at(0));
+    queue.next(at(0)).unwrap();
+    let saved = serde_json::from_slice(&serde_json::to_vec(&queue.saved()).unwrap()).unwrap();
+    let mut queue = Queue::new(SETTINGS, saved);
+    // Decided again, since the decision was not yet written down.
+    queue.push("t", notification("2", "B"), at(1));
+    assert_eq!(queue.next(at(1)).unwrap().1.id, "1");
+    queue.done("t", "1", Outcome::Sent, at(1), 0.5);
+    queue.push("t", notification("1", "A"), at(1));
+    assert_eq!(queue.next(at(1)).unwrap().1.id, "2");
+    queue.done("t", "2", Outcome::Sent, at(1), 0.5);
+    assert_eq!(queue.due(), None);
+    // A receiver that is no more gives back what waits for it.
+    queue.push("t", notification("3", "A"), at(1));
+    let orphans = queue.configure(SETTINGS, &BTreeMap::new());
+    assert_eq!(orphans.len(), 1);
+}
