@@ -4,6 +4,7 @@
 //! [`Integration`](receivers::Integration) makes of a [`Notification`] what its service wants to be called with.
 
 pub mod dispatch;
+pub mod feed;
 pub mod inhibit;
 pub mod matcher;
 pub mod notification;
