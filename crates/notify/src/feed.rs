@@ -390,6 +390,7 @@ mod tests {
         feed.give_back(0, &lost);
         assert_eq!(posted(&mut feed, 1, 1).len(), 1);
         feed.resolve(key, at(5), at(5));
+        feed.tick(at(5));
         for name in ["B", "C", "D"] {
             feed.fire(alert(name, 6), at(6)).unwrap();
         }
