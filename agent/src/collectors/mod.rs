@@ -6,7 +6,9 @@
 //! [`CollectorSettings`] has as a table.
 
 mod arp;
+mod bcache;
 mod bonding;
+mod btrfs;
 mod cache;
 mod cgroups;
 mod conntrack;
@@ -25,6 +27,7 @@ mod gpu;
 mod hwmon;
 mod infiniband;
 mod interrupts;
+mod ipvs;
 mod links;
 mod loadavg;
 mod mdadm;
@@ -34,6 +37,8 @@ pub(crate) mod names;
 mod netclass;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod nvme;
 mod os;
 mod portable;
@@ -42,7 +47,9 @@ mod pressure;
 mod processes;
 mod procstat;
 mod rapl;
+mod rare;
 mod registry;
+mod rpc;
 mod schedstat;
 mod selinux;
 mod settings;
@@ -167,7 +174,9 @@ pub const PROCESSES: &str = "processes";
 /// All collectors by name, in the order in which they run, and whether each runs by default.
 pub const CATALOGUE: &[(&str, bool)] = &[
     ("arp", true),
+    ("bcache", true),
     ("bonding", true),
+    ("btrfs", true),
     ("cgroups", false),
     ("conntrack", true),
     ("cpu", true),
@@ -184,6 +193,7 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("hwmon", true),
     ("infiniband", true),
     ("interrupts", false),
+    ("ipvs", true),
     ("loadavg", true),
     ("mdadm", true),
     ("meminfo", true),
@@ -191,6 +201,8 @@ pub const CATALOGUE: &[(&str, bool)] = &[
     ("netclass", true),
     ("netdev", true),
     ("netstat", true),
+    ("nfs", true),
+    ("nfsd", true),
     ("nvme", true),
     ("os", true),
     ("powersupplyclass", true),
@@ -243,7 +255,9 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
     let links = Arc::new(Mutex::new(links::Links::new(host)));
     let list: Vec<Box<dyn Collector>> = vec![
         Box::new(arp::Arp::new(host, &settings.arp)),
+        Box::new(bcache::Bcache::new(host, &settings.bcache)),
         Box::new(bonding::Bonding::new(host)),
+        Box::new(btrfs::Btrfs::new(host)),
         Box::new(cgroups::Cgroups::new(host, &settings.cgroups)),
         Box::new(conntrack::ConnTrack::new(host)),
         Box::new(cpu::Cpu::new(host, &settings.cpu, Arc::clone(&proc_stat))),
@@ -260,6 +274,7 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(hwmon::HwMon::new(host, &settings.hwmon)),
         Box::new(infiniband::InfiniBand::new(host, &settings.infiniband)),
         Box::new(interrupts::Interrupts::new(host, &settings.interrupts)),
+        Box::new(ipvs::Ipvs::new(host, &settings.ipvs)),
         Box::new(loadavg::LoadAvg::new(host)),
         Box::new(mdadm::MdAdm::new(host)),
         Box::new(meminfo::MemInfo::new(host)),
@@ -267,6 +282,8 @@ fn linux(host: &HostRoot, settings: &CollectorSettings, processes: &SharedTable)
         Box::new(netclass::NetClass::new(host, &settings.netclass, Arc::clone(&links))),
         Box::new(netdev::NetDev::new(host, &settings.netdev, links)),
         Box::new(netstat::NetStat::new(host, &settings.netstat)),
+        Box::new(nfs::Nfs::new(host)),
+        Box::new(nfsd::Nfsd::new(host)),
         Box::new(nvme::Nvme::new(host)),
         Box::new(os::Os::new(host)),
         Box::new(powersupplyclass::PowerSupplies::new(host, &settings.powersupplyclass)),

@@ -1,6 +1,7 @@
 //! How many processes and threads there are, by state, from the pass over them that also finds the busiest.
 //!
-//! The states of single threads (`node_processes_threads_state`) are left out: they would need a file for each thread.
+//! The states of single threads (`node_processes_threads_state`) need a file for each of them, and so are only read where
+//! the configuration says so.
 
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub group_children: bool,
     /// Which files are read of each process in a group, beside `stat`.
     pub group_files: Vec<GroupFile>,
+    /// Whether the states of threads are counted, for which a file of each is read.
+    pub thread_states: bool,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             groups: Vec::new(),
             group_children: true,
             group_files: vec![GroupFile::Fd, GroupFile::Io, GroupFile::Status],
+            thread_states: false,
         }
     }
 }
@@ -115,6 +119,15 @@ impl Collector for Processes {
         for (state, count) in counts.states() {
             let labels = self.states.get(&[state], |letter| Labels::new([("state", letter)]));
             out.push(labels, count as f64);
+        }
+        if let Some(states) = counts.thread_states() {
+            out.gauge("node_processes_threads_state", "Number of threads in each state.");
+            for (state, count) in states {
+                let key = [b't', state];
+                let labels =
+                    self.states.get(&key, |key| Labels::new([("thread_state", key.get(1..).unwrap_or_default())]));
+                out.push(labels, count as f64);
+            }
         }
         self.states.end();
         out.gauge("node_processes_threads", "Allocated threads in system");

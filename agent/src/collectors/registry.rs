@@ -69,7 +69,7 @@ impl Health {
 }
 
 /// Collectors that node_exporter counts as successful where they find nothing: they look for files by patterns.
-const EMPTY_IS_SUCCESS: &[&str] = &["drm", "edac"];
+const EMPTY_IS_SUCCESS: &[&str] = &["bcache", "btrfs", "drm", "edac", "xfs"];
 
 /// The collectors of an agent, with what became of each.
 pub struct Registry {

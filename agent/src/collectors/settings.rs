@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collectors::{
-    CATALOGUE, arp, cgroups, cpu, diskstats, filesystem, gpu, hwmon, infiniband, interrupts, netclass, netdev, netstat,
-    powersupplyclass, processes, rapl, stat, systemd, tapestats, textfile, vmstat,
+    CATALOGUE, arp, bcache, cgroups, cpu, diskstats, filesystem, gpu, hwmon, infiniband, interrupts, ipvs, netclass,
+    netdev, netstat, powersupplyclass, processes, rapl, stat, systemd, tapestats, textfile, vmstat,
 };
 
 /// `[collectors]`. The tables below it stand beside the collectors that they are for.
@@ -19,6 +19,8 @@ pub struct CollectorSettings {
     pub disable_defaults: bool,
     /// `[collectors.arp]`
     pub arp: arp::Settings,
+    /// `[collectors.bcache]`
+    pub bcache: bcache::Settings,
     /// `[collectors.cgroups]`
     pub cgroups: cgroups::Settings,
     /// `[collectors.cpu]`
@@ -35,6 +37,8 @@ pub struct CollectorSettings {
     pub infiniband: infiniband::Settings,
     /// `[collectors.interrupts]`
     pub interrupts: interrupts::Settings,
+    /// `[collectors.ipvs]`
+    pub ipvs: ipvs::Settings,
     /// `[collectors.netclass]`
     pub netclass: netclass::Settings,
     /// `[collectors.netdev]`

@@ -15,6 +15,8 @@ pub(crate) enum Scale {
     Quadruple,
     Milliseconds,
     Nanoseconds,
+    /// The file may have a unit behind the number, as in `1.5M`; see [`human`].
+    Human,
 }
 
 /// A file that each device has, or may have, and its family.
@@ -55,10 +57,10 @@ pub(crate) fn collect(
         rows(&mut |row| {
             let file = row.files.binary_search_by_key(&number, |(column, _)| *column);
             let Some((_, file)) = file.ok().and_then(|at| row.files.get_mut(at)) else { return Ok(()) };
-            let value = file.with(parse)?;
+            let value = file.with(|text| scale.read(text))?;
             lost |= file.is_lost(value.is_some());
             if let Some(value) = value.flatten() {
-                out.push(&row.labels, scale.of(value));
+                out.push(&row.labels, value);
             }
             Ok(())
         })?;
@@ -67,15 +69,33 @@ pub(crate) fn collect(
 }
 
 impl Scale {
-    fn of(self, number: u64) -> f64 {
-        let number = number as f64;
-        match self {
-            Self::Whole => number,
-            Self::Quadruple => number * 4.0,
-            Self::Milliseconds => number / 1000.0,
-            Self::Nanoseconds => number * 0.000_000_001,
-        }
+    /// `None` as in [`parse`].
+    fn read(self, text: &[u8]) -> Result<Option<f64>, TextError> {
+        let factor = match self {
+            Self::Human => return human(text).map(Some).ok_or_else(|| TextError::expected("a counter", text)),
+            Self::Milliseconds => return Ok(parse(text)?.map(|number| number as f64 / 1000.0)),
+            Self::Whole => 1.0,
+            Self::Quadruple => 4.0,
+            Self::Nanoseconds => 0.000_000_001,
+        };
+        Ok(parse(text)?.map(|number| number as f64 * factor))
     }
+}
+
+/// A number as bcache writes it: `12`, or `1.5M`. What stands behind the point are hundreds of 1024ths, 0 to 10.
+pub(crate) fn human(text: &[u8]) -> Option<f64> {
+    const UNITS: &[u8] = b"kMGTPEZY";
+    let (digits, unit) = match text.split_last()? {
+        (unit, digits) if unit.is_ascii_alphabetic() => {
+            let power = UNITS.iter().position(|known| known == unit)?;
+            (digits, UNITS.iter().take(power + 1).fold(1.0, |value, _| value * 1024.0))
+        }
+        _ => (text, 1.0),
+    };
+    let mut parts = digits.splitn(2, |byte| *byte == b'.').map(number);
+    let whole = parts.next()?? as f64;
+    let hundreds = parts.next().unwrap_or(Some(0))? as f64;
+    Some(((whole + hundreds / 10.24) * unit).trunc())
 }
 
 /// A number, decimal or with `0x` hexadecimal. `None` for a counter that the device says it does not have: all bits set,
@@ -101,6 +121,18 @@ fn hexadecimal(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        for (text, value) in
+            [("0", 0.0), ("1023", 1023.0), ("1.0k", 1024.0), ("2.5M", 2609152.0), ("1.10G", 2122317824.0)]
+        {
+            assert_eq!(human(text.as_bytes()), Some(value), "{text}");
+        }
+        for text in ["", "k", ".5k", "1.k", "1.5x", "-1", "1.5.1k", "99999999999999999999", "\u{1}", "1 k"] {
+            assert_eq!(human(text.as_bytes()), None, "{text}");
+        }
+    }
 
     #[test]
     fn counters_of_all_drivers() {

@@ -11,6 +11,7 @@ mod groups;
 mod redact;
 mod stat;
 mod table;
+mod threads;
 mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -21,6 +21,13 @@ pub(super) struct Stat<'a> {
     pub(super) resident_pages: u64,
 }
 
+/// The state alone, for which the rest may be anything.
+pub(super) fn state(text: &[u8]) -> Option<u8> {
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let state = fields(text.get(close + 1..)?).next()?;
+    state.first().copied().filter(|_| state.len() == 1)
+}
+
 /// `pid (name) state ppid …`: 52 fields, of which the name may hold blanks and parentheses itself.
 pub(super) fn parse(text: &[u8]) -> Result<Stat<'_>, TextError> {
     let open = text.iter().position(|byte| *byte == b'(');

@@ -16,6 +16,7 @@ use super::files::Files;
 use super::groups::{Groups, Membership, Seen};
 use super::redact::Redactor;
 use super::stat::Stat;
+use super::threads::Threads;
 use super::users::Users;
 use super::{Details, ProcessUsage};
 use crate::collectors::{CollectError, ProcessSettings};
@@ -35,19 +36,36 @@ const PASSES_BETWEEN_BOOT_TIMES: u32 = 30;
 const LISTING_BYTES: usize = 16 << 10;
 
 /// How many processes there are, of those that could be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All.
     pub processes: u64,
     /// Their threads.
     pub threads: u64,
-    /// By the letter of the state, which is the index.
-    by_state: [u32; 128],
+    by_state: ByState,
+    /// Threads; only where they are asked for.
+    threads_by_state: Option<ByState>,
 }
 
-impl Default for Counts {
+/// Counts by the letter of a state, which is the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ByState([u32; 128]);
+
+impl Default for ByState {
     fn default() -> Self {
-        Self { processes: 0, threads: 0, by_state: [0; 128] }
+        Self([0; 128])
+    }
+}
+
+impl ByState {
+    pub(super) fn add(&mut self, state: u8) {
+        if let Some(count) = self.0.get_mut(usize::from(state)) {
+            *count += 1;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u8, u32)> {
+        (0u8..).zip(self.0).filter(|(letter, count)| *count > 0 && letter.is_ascii_alphabetic())
     }
 }
 
@@ -55,14 +73,17 @@ impl Counts {
     fn add(&mut self, reading: &Reading) {
         self.processes += 1;
         self.threads += reading.threads;
-        if let Some(count) = self.by_state.get_mut(usize::from(reading.state)) {
-            *count += 1;
-        }
+        self.by_state.add(reading.state);
     }
 
     /// The states that occur, as the kernel's letters, with the number of processes in each.
     pub fn states(&self) -> impl Iterator<Item = (u8, u32)> {
-        (0u8..).zip(self.by_state).filter(|(letter, count)| *count > 0 && letter.is_ascii_alphabetic())
+        self.by_state.iter()
+    }
+
+    /// The states of threads in the same way; `None` where the settings don't ask for them.
+    pub fn thread_states(&self) -> Option<impl Iterator<Item = (u8, u32)>> {
+        self.threads_by_state.as_ref().map(|states| states.iter())
     }
 }
 
@@ -215,6 +236,9 @@ impl ProcessTable {
         self.last_pass = Some(at);
         self.merge(first);
         self.group();
+        if self.settings.thread_states {
+            self.count_threads();
+        }
         Ok(())
     }
 
@@ -232,6 +256,22 @@ impl ProcessTable {
                 page_bytes: self.page_bytes as u64,
             },
         );
+    }
+
+    /// Counts threads by state: dear, since each has a file of its own.
+    fn count_threads(&mut self) {
+        let Some(directory) = &self.directory else { return };
+        let mut states = ByState::default();
+        let mut threads = Threads { proc: directory.as_fd(), listing: &mut self.listing, text: &mut self.text[..] };
+        for entry in &self.entries {
+            let Some(reading) = &entry.now else { continue };
+            match reading.threads {
+                // The only thread is the process; of one that has ended and waits for its parent, none is counted.
+                0 | 1 => states.add(reading.state),
+                _ => threads.count(entry.pid, reading.state, &mut states),
+            }
+        }
+        self.counts.threads_by_state = Some(states);
     }
 
     /// Appends the families of the groups.
@@ -466,8 +506,13 @@ fn boot_time(text: &[u8]) -> Option<u64> {
 
 /// `PID/stat` with the end that a C string has, without allocating.
 fn stat_path(pid: u32, buffer: &mut [u8; 24]) -> &CStr {
+    path_below(pid, b"/stat\0", buffer)
+}
+
+/// The number and what stands behind it, which ends with a 0.
+pub(super) fn path_below<'a>(pid: u32, end: &[u8], buffer: &'a mut [u8; 24]) -> &'a CStr {
     let mut at = buffer.len();
-    for byte in b"/stat\0".iter().rev() {
+    for byte in end.iter().rev() {
         at -= 1;
         buffer[at] = *byte;
     }

@@ -93,6 +93,8 @@ fn settings() -> CollectorSettings {
     settings.cpu.info_flags_include = Pattern::new("^a").unwrap();
     settings.cpu.info_bugs_include = Pattern::new("spectre").unwrap();
     settings.stat.softirq = true;
+    settings.processes.thread_states = true;
+    settings.bcache.priority_stats = true;
     settings
 }
 
@@ -216,7 +218,11 @@ fn each_broken_file_fails_its_own_collector_and_says_which_file() {
         ("meminfo", &["meminfo"]),
         ("diskstats", &["diskstats"]),
         ("net/dev", &["netdev"]),
+        ("net/ip_vs", &["ipvs"]),
+        ("net/ip_vs_stats", &["ipvs"]),
         ("net/netstat", &["netstat"]),
+        ("net/rpc/nfs", &["nfs"]),
+        ("net/rpc/nfsd", &["nfsd"]),
         ("net/snmp", &["netstat"]),
         ("net/sockstat", &["sockstat"]),
         ("net/sockstat6", &["sockstat"]),

@@ -25,6 +25,7 @@ const NOT_THE_SAME: &[&str] = &[];
 
 /// Switches that give Debian's package, which has some of its own, node_exporter's defaults.
 const SWITCHES: &[&str] = &[
+    "--collector.bcache.priorityStats",
     "--collector.netdev.device-exclude=",
     r"--collector.diskstats.device-exclude=^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$",
     "--collector.filesystem.mount-points-exclude=\
@@ -47,10 +48,8 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("node_sockstat_sockets_used", "each has sockets of its own open while it reads"),
     ("node_hwmon_sensor_label", "newer ones than Debian's have it of frequencies, too"),
     (r#"node_zfs_zpool_state{state="suspended""#, "newer ones than Debian's know this state"),
+    (r#"node_nfsd_requests_total{method="SetClientID"#, "newer ones than Debian's know these two operations"),
 ];
-
-/// Still to be built.
-const TO_COME: &[&str] = &["node_processes_threads_state"];
 
 /// What is not compared on the frozen host alone.
 const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
@@ -67,6 +66,9 @@ const NOT_COMPARED_FROZEN: &[(&str, &str)] = &[
 /// Families that newer node_exporters have and Debian's has not: the beginning of their names. What both have of them is
 /// compared.
 const NEWER: &[&str] = &[
+    "node_btrfs_commit",
+    "node_btrfs_last_commit_seconds",
+    "node_btrfs_max_commit_seconds",
     "node_cpu_frequency_avg_hertz",
     "node_cpu_isolated",
     "node_cpu_online",
@@ -150,6 +152,10 @@ impl Pair {
         ];
         arguments.extend(names.iter().map(|name| format!("--collector.{name}")));
         let mut setup = Setup::new().set("collectors.disable_defaults", true);
+        for (collector, key) in [("processes", "thread_states"), ("bcache", "priority_stats")] {
+            setup =
+                setup.set(&format!("collectors.{collector}"), toml::Table::from_iter([(key.to_owned(), true.into())]));
+        }
         setup = setup.set("path.textfile", textfiles.path().display().to_string());
         for (switch, key, folder) in PATHS {
             if let Some(host) = frozen {
@@ -199,7 +205,7 @@ fn is_left_out(name: &str, frozen: bool) -> bool {
     // What the two say of themselves is not about the host.
     let own = ["go_", "process_", "promhttp_", "utilizer_"];
     let listed = NOT_COMPARED.iter().chain(if frozen { NOT_COMPARED_FROZEN } else { &[] });
-    own.iter().chain(TO_COME).chain(listed.map(|(prefix, _)| prefix)).any(|prefix| name.starts_with(prefix))
+    own.iter().chain(listed.map(|(prefix, _)| prefix)).any(|prefix| name.starts_with(prefix))
 }
 
 fn is_newer(name: &str) -> bool {

@@ -99,6 +99,42 @@ fn counts_by_state() {
 }
 
 #[test]
+fn threads_by_state_where_they_are_asked_for() {
+    let mut frozen = Frozen::new();
+    for pid in 1..=3 {
+        frozen.write(pid, "p", 0, 1, 1);
+    }
+    let single = std::fs::read_to_string(frozen.path(2).join("stat")).unwrap().replace(" 20 0 3 0 ", " 20 0 1 0 ");
+    std::fs::write(frozen.path(2).join("stat"), single).unwrap();
+    let thread = |thread: &str, text: &[u8]| {
+        let path = frozen.path(1).join("task").join(thread);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("stat"), text).unwrap();
+    };
+    // That of the process itself is not read again.
+    thread("1", b"garbage");
+    thread("10", b"10 (a) b)) D 1 2");
+    thread("11", b"11 (cut");
+    thread("12", b"\xff\x00) \xff\xfe");
+    thread("13", b"");
+    thread("14", b"14 (long) Running 1");
+    thread("none", b"15 (no thread) R 1");
+    std::fs::create_dir(frozen.path(1).join("task/99999999999")).unwrap();
+    std::fs::create_dir(frozen.path(1).join("task/16")).unwrap();
+    frozen.pass(0);
+    assert!(frozen.table.counts().thread_states().is_none());
+    frozen.table.configure(&ProcessSettings { thread_states: true, ..ProcessSettings::default() });
+    frozen.pass(1);
+    // The third says that it has threads, but they can't be listed.
+    let states: Vec<_> = frozen.table.counts().thread_states().unwrap().collect();
+    assert_eq!(states, [(b'D', 1), (b'S', 2)]);
+    std::fs::remove_dir_all(frozen.path(1).join("task")).unwrap();
+    frozen.pass(2);
+    let states: Vec<_> = frozen.table.counts().thread_states().unwrap().collect();
+    assert_eq!(states, [(b'S', 1)]);
+}
+
+#[test]
 fn a_reused_pid_is_not_a_continuation() {
     let mut frozen = Frozen::new();
     frozen.write(9, "old", 100_000, 10, 1);
