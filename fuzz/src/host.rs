@@ -93,7 +93,9 @@ fn collectors_of(tree: &Path) -> (Vec<Box<dyn Collector>>, SharedTable) {
     let below = |name| tree.join(name);
     let host = HostRoot { proc: below("proc"), sys: below("sys"), root: below("root"), udev: below("udev") };
     let enable = CATALOGUE.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let settings = CollectorSettings { enable, ..CollectorSettings::default() };
+    let mut settings = CollectorSettings { enable, ..CollectorSettings::default() };
+    settings.processes.thread_states = true;
+    settings.bcache.priority_stats = true;
     let table = SharedTable::new(&host, &settings.processes);
     (collectors::all_over(&host, &settings, &table), table)
 }

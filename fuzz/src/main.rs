@@ -18,6 +18,7 @@ use libfuzzer_sys::fuzz_target;
 const FILES: &[&str] = &[
     "proc/1/mountinfo",
     "proc/300/io",
+    "proc/300/task/301/stat",
     "proc/42/stat",
     "proc/cgroups",
     "proc/diskstats",
@@ -27,7 +28,11 @@ const FILES: &[&str] = &[
     "proc/meminfo",
     "proc/net/arp",
     "proc/net/dev",
+    "proc/net/ip_vs",
+    "proc/net/ip_vs_stats",
     "proc/net/netstat",
+    "proc/net/rpc/nfs",
+    "proc/net/rpc/nfsd",
     "proc/net/snmp",
     "proc/net/snmp6",
     "proc/net/sockstat",
@@ -51,6 +56,10 @@ const FILES: &[&str] = &[
     "sys/devices/system/cpu/online",
     "sys/devices/system/node/node0/meminfo",
     "sys/devices/system/node/node0/numastat",
+    "sys/fs/bcache/2f8a6c10-43d7-4be5-a1c9-7e0b5d3846f2/bdev0/dirty_data",
+    "sys/fs/bcache/2f8a6c10-43d7-4be5-a1c9-7e0b5d3846f2/bdev0/writeback_rate_debug",
+    "sys/fs/bcache/2f8a6c10-43d7-4be5-a1c9-7e0b5d3846f2/cache0/priority_stats",
+    "sys/fs/btrfs/6d1e7a52-0c3b-4a8e-9f27-51b0c6d2e984/commit_stats",
 ];
 
 /// Files that are read when a device or a process is first seen, or rarely, and the collector that does: it is a new one for
