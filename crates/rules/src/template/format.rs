@@ -154,7 +154,10 @@ fn write(out: &mut String, spec: &Spec, verb: char, value: &Val) {
         ('x', Val::Text(text)) => cut(spec, text).bytes().map(|byte| format!("{byte:02x}")).collect(),
         ('X', Val::Text(text)) => cut(spec, text).bytes().map(|byte| format!("{byte:02X}")).collect(),
         ('t' | 'v', Val::Bool(value)) => value.to_string(),
-        ('v' | 's', Val::Labels(_)) | ('v', Val::Sample(_) | Val::Samples(_) | Val::Map(_) | Val::Root) => {
+        ('v' | 's', Val::Labels(_))
+        | ('v', Val::Sample(_) | Val::Samples(_) | Val::Map(_) | Val::Root)
+        | ('v' | 's', Val::Time(_) | Val::List(_))
+        | ('v', Val::Struct(_)) => {
             let mut text = String::new();
             value.print(&mut text);
             text

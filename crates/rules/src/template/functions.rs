@@ -3,11 +3,13 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use regex_lite::Regex;
 
+use super::tree::Tree;
 use super::value::Val;
-use super::{Data, MAX_OUTPUT, Query, format};
+use super::{Data, Dialect, MAX_OUTPUT, Query, format, layout};
 use crate::Labels;
 use crate::pattern::searched;
 
@@ -17,6 +19,8 @@ pub(super) struct Function {
     pub(super) name: &'static str,
     pub(super) least: usize,
     pub(super) most: usize,
+    /// Where it can be called; `None`: everywhere.
+    only: Option<Dialect>,
 }
 
 impl Function {
@@ -30,7 +34,17 @@ impl Function {
 }
 
 const fn function(name: &'static str, least: usize, most: usize) -> Function {
-    Function { name, least, most }
+    Function { name, least, most, only: None }
+}
+
+/// Only in rule files.
+const fn of_rules(name: &'static str, least: usize, most: usize) -> Function {
+    Function { name, least, most, only: Some(Dialect::Rules) }
+}
+
+/// Only in notifications.
+const fn of_notifications(name: &'static str, least: usize, most: usize) -> Function {
+    Function { name, least, most, only: Some(Dialect::Notifications) }
 }
 
 const MANY: usize = usize::MAX;
@@ -39,11 +53,12 @@ const MANY: usize = usize::MAX;
 const FUNCTIONS: &[Function] = &[
     function("and", 1, MANY),
     function("args", 0, MANY),
+    of_notifications("date", 2, 2),
     function("eq", 2, MANY),
-    function("externalURL", 0, 0),
-    function("first", 1, 1),
+    of_rules("externalURL", 0, 0),
+    of_rules("first", 1, 1),
     function("ge", 2, 2),
-    function("graphLink", 1, 1),
+    of_rules("graphLink", 1, 1),
     function("gt", 2, 2),
     function("html", 0, MANY),
     function("humanize", 1, 1),
@@ -52,7 +67,8 @@ const FUNCTIONS: &[Function] = &[
     function("humanizePercentage", 1, 1),
     function("humanizeTimestamp", 1, 1),
     function("index", 1, MANY),
-    function("label", 2, 2),
+    of_notifications("join", 2, 2),
+    of_rules("label", 2, 2),
     function("le", 2, 2),
     function("len", 1, 1),
     function("lt", 2, 2),
@@ -62,35 +78,48 @@ const FUNCTIONS: &[Function] = &[
     function("now", 0, 0),
     function("or", 1, MANY),
     function("parseDuration", 1, 1),
-    function("pathPrefix", 0, 0),
+    of_rules("pathPrefix", 0, 0),
     function("print", 0, MANY),
     function("printf", 1, MANY),
     function("println", 0, MANY),
-    function("query", 1, 1),
+    of_rules("query", 1, 1),
     function("reReplaceAll", 3, 3),
     function("safeHtml", 1, 1),
-    function("sortByLabel", 2, 2),
+    of_notifications("safeUrl", 1, 1),
+    of_notifications("since", 1, 1),
+    of_rules("sortByLabel", 2, 2),
+    of_notifications("stringSlice", 0, MANY),
     function("stripDomain", 1, 1),
     function("stripPort", 1, 1),
-    function("strvalue", 1, 1),
-    function("tableLink", 1, 1),
+    of_rules("strvalue", 1, 1),
+    of_rules("tableLink", 1, 1),
     function("title", 1, 1),
+    of_notifications("toJson", 1, 1),
     function("toLower", 1, 1),
     function("toTime", 1, 1),
     function("toUpper", 1, 1),
+    of_notifications("trimSpace", 1, 1),
     function("urlQueryEscape", 1, 1),
     function("urlquery", 0, MANY),
-    function("value", 1, 1),
+    of_rules("value", 1, 1),
 ];
 
 /// What Prometheus' templates can call besides.
 const REFUSED: &[&str] = &["call", "js", "slice", "tmpl", "toDuration"];
 
-pub(super) fn find(name: &str) -> Result<&'static Function, String> {
-    if let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) {
+/// What Alertmanager's can.
+const REFUSED_IN_NOTIFICATIONS: &[&str] = &["call", "js", "slice", "tz", "urlUnescape", "list", "append", "dict"];
+
+pub(super) fn find(name: &str, dialect: Dialect) -> Result<&'static Function, String> {
+    let mut known = FUNCTIONS.iter().filter(|function| function.only.is_none_or(|only| only == dialect));
+    if let Some(function) = known.find(|function| function.name == name) {
         return Ok(function);
     }
-    Err(if REFUSED.contains(&name) {
+    let refused = match dialect {
+        Dialect::Rules => REFUSED,
+        Dialect::Notifications => REFUSED_IN_NOTIFICATIONS,
+    };
+    Err(if refused.contains(&name) {
         format!("function {name:?} is not supported in templates")
     } else {
         format!("function {name:?} not defined")
@@ -135,7 +164,21 @@ pub(super) fn call(name: &str, args: &[Val], data: &Data<'_>, query: &Query<'_>)
         ("title", [value]) => Ok(Val::text(title(text(value)?))),
         ("toUpper", [value]) => Ok(Val::text(text(value)?.to_uppercase())),
         ("toLower", [value]) => Ok(Val::text(text(value)?.to_lowercase())),
-        ("safeHtml", [value]) => Ok(Val::text(text(value)?)),
+        ("trimSpace", [value]) => Ok(Val::text(text(value)?.trim())),
+        ("join", [separator, Val::List(items)]) => join(text(separator)?, items).map(Val::text),
+        ("stringSlice", args) => {
+            let items: Result<Arc<[Tree]>, String> = args.iter().map(|arg| text(arg).map(Tree::text)).collect();
+            Ok(Val::List(items?))
+        }
+        ("date", [layout, Val::Time(time)]) => Ok(Val::text(layout::format(*time, text(layout)?)?)),
+        ("since", [Val::Time(time)]) => Ok(Val::Float(data.at.saturating_sub(*time) as f64 / 1000.0)),
+        ("date" | "since" | "join", [.., value]) => Err(format!("wrong type for value: {}", value.type_name())),
+        ("toJson", [value]) => {
+            let mut out = String::new();
+            json(value, &mut out)?;
+            Ok(Val::text(out))
+        }
+        ("safeHtml" | "safeUrl", [value]) => Ok(Val::text(text(value)?)),
         ("match", [pattern, value]) => Ok(Val::Bool(regex(text(pattern)?)?.is_match(text(value)?))),
         ("reReplaceAll", [pattern, with, value]) => replace_all(text(pattern)?, text(with)?, text(value)?),
         ("stripPort", [value]) => {
@@ -180,6 +223,80 @@ pub(super) fn call(name: &str, args: &[Val], data: &Data<'_>, query: &Query<'_>)
         ("ge", [a, b]) => Ok(Val::Bool(matches!(order(a, b)?, Some(Ordering::Greater | Ordering::Equal)))),
         _ => Err(format!("BUG: function {name:?} can't be called")),
     }
+}
+
+/// The texts, with one between each two.
+fn join(separator: &str, items: &[Tree]) -> Result<String, String> {
+    let mut out = String::new();
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push_str(separator);
+        }
+        item.value().print(&mut out);
+        if out.len() > MAX_OUTPUT {
+            return Err(too_long());
+        }
+    }
+    Ok(out)
+}
+
+/// As JSON, for the bodies of requests.
+fn json(value: &Val, out: &mut String) -> Result<(), String> {
+    if out.len() > MAX_OUTPUT {
+        return Err(too_long());
+    }
+    let pairs = |out: &mut String, pairs: &mut dyn Iterator<Item = (&str, Val)>| {
+        out.push('{');
+        for (at, (name, value)) in pairs.enumerate() {
+            out.push_str(if at > 0 { "," } else { "" });
+            json_text(name, out);
+            out.push(':');
+            json(&value, out)?;
+        }
+        out.push('}');
+        Ok(())
+    };
+    match value {
+        Val::Bool(_) | Val::Int(_) => value.print(out),
+        Val::Float(number) if number.is_finite() => value.print(out),
+        Val::Float(_) | Val::Time(_) => {
+            let mut text = String::new();
+            value.print(&mut text);
+            json_text(&text, out);
+        }
+        Val::Text(text) => json_text(text, out),
+        Val::Labels(labels) => {
+            return pairs(out, &mut labels.iter().map(|(name, value)| (name, Val::text(value))));
+        }
+        Val::Map(map) => return pairs(out, &mut map.iter().map(|(name, value)| (name.as_str(), value.clone()))),
+        Val::Struct(parts) => return pairs(out, &mut parts.iter().map(|(name, part)| (*name, part.value()))),
+        Val::List(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                json(&item.value(), out)?;
+            }
+            out.push(']');
+        }
+        Val::Nil | Val::Sample(_) | Val::Samples(_) | Val::Root => out.push_str("null"),
+    }
+    Ok(())
+}
+
+fn json_text(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if u32::from(c) < 0x20 || matches!(c, '\u{7f}' | '\u{2028}' | '\u{2029}') => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 fn too_long() -> String {
@@ -297,7 +414,7 @@ fn timestamp(seconds: f64, function: &str) -> Result<Val, String> {
 
 /// Year, month and day of a number of days since 1970, in the Gregorian calendar: eras of 400 years, whose years begin in
 /// March.
-fn date(days: i64) -> (i64, i64, i64) {
+pub(super) fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -437,6 +554,7 @@ fn length(value: &Val) -> Result<Val, String> {
         Val::Labels(labels) => labels.len(),
         Val::Samples(samples) => samples.len(),
         Val::Map(map) => map.len(),
+        Val::List(items) => items.len(),
         other => return Err(format!("len of type {}", other.type_name())),
     };
     Ok(Val::Int(i64::try_from(length).unwrap_or(i64::MAX)))
@@ -447,12 +565,13 @@ fn index(value: &Val, key: &Val) -> Result<Val, String> {
     match value {
         Val::Labels(labels) => label(labels),
         Val::Map(map) => Ok(map.get(text(key)?).cloned().unwrap_or(Val::Nil)),
-        Val::Samples(_) | Val::Text(_) => {
+        Val::Samples(_) | Val::Text(_) | Val::List(_) => {
             let Val::Int(at) = key else {
                 return Err(format!("cannot index slice/array with type {}", key.type_name()));
             };
             let found = usize::try_from(*at).ok().and_then(|at| match value {
                 Val::Samples(samples) => samples.get(at).map(|sample| Val::Sample(sample.clone())),
+                Val::List(items) => items.get(at).map(Tree::value),
                 Val::Text(text) => text.as_bytes().get(at).map(|byte| Val::Int((*byte).into())),
                 _ => None,
             });

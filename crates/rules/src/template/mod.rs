@@ -5,12 +5,16 @@
 
 mod format;
 mod functions;
+mod layout;
 mod lexer;
 mod parse;
 mod render;
+mod tree;
 mod value;
 
 use std::fmt;
+
+pub use tree::Tree;
 
 use crate::Labels;
 use crate::ast::Millis;
@@ -23,6 +27,17 @@ pub const MAX_OUTPUT: usize = 16 << 10;
 const MAX_DEPTH: usize = 32;
 /// How many steps one rendering may take.
 const MAX_STEPS: usize = 10_000;
+/// The same of a text about many alerts at once.
+const MAX_NOTIFICATION_STEPS: usize = 100_000;
+
+/// Whose templates they are: functions differ, and what `.` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// Prometheus', of rule files.
+    Rules,
+    /// Alertmanager's, of notifications.
+    Notifications,
+}
 
 /// A template that was found right.
 #[derive(Debug, Clone)]
@@ -85,7 +100,16 @@ impl Template {
         if text.len() > MAX_TEXT {
             return Err(Fault::new(0, format!("the template is longer than {MAX_TEXT} bytes")));
         }
-        Ok(Self { text: text.to_owned(), body: parse::parse(text)? })
+        Ok(Self { text: text.to_owned(), body: parse::parse(text, Dialect::Rules)? })
+    }
+
+    /// Reads a template of a notification, with Alertmanager's functions and methods instead of Prometheus'. For
+    /// [`fill`](Self::fill).
+    pub fn parse_notification(text: &str) -> Result<Self, Fault> {
+        if text.len() > MAX_TEXT {
+            return Err(Fault::new(0, format!("the template is longer than {MAX_TEXT} bytes")));
+        }
+        Ok(Self { text: text.to_owned(), body: parse::parse(text, Dialect::Notifications)? })
     }
 
     /// The text that it was read from.
@@ -103,6 +127,17 @@ impl Template {
         render::render(&self.body, data, query)
     }
 
+    /// Fills in a notification's template: `.` is `root`, and `now` what `since` counts to. What would grow too long or
+    /// take too many steps ends there, and says so by [`Filled::cut`].
+    pub fn fill(&self, root: &Tree, now: Millis) -> Result<Filled, Fault> {
+        render::fill(&self.body, root, now)
+    }
+
+    /// Line and column of a fault's place, from 1.
+    pub fn place(&self, fault: &Fault) -> (usize, usize) {
+        line_column(&self.text, fault.at)
+    }
+
     /// Fills it in; what fails becomes a text that says so, as the alert has to go on.
     pub fn expand(&self, data: &Data<'_>, query: &Query<'_>) -> Result<String, String> {
         self.render(data, query).map_err(|fault| {
@@ -112,8 +147,17 @@ impl Template {
     }
 }
 
+/// What became of a notification's template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// The text.
+    pub text: String,
+    /// Whether it is only the beginning, because of a bound.
+    pub cut: bool,
+}
+
 /// Line and column of a byte, from 1; the column counts characters.
-fn line_column(text: &str, at: usize) -> (usize, usize) {
+pub fn line_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, line.chars().count() + 1)

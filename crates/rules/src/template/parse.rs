@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::functions::{self, Function};
 use super::lexer::{Placed, Token, tokens};
 use super::value::Val;
-use super::{Fault, MAX_DEPTH};
+use super::{Dialect, Fault, MAX_DEPTH};
 
 /// A whole template.
 #[derive(Debug, Clone, Default)]
@@ -92,12 +92,17 @@ const KEYWORDS: &[&str] = &["if", "else", "end", "range", "with", "define", "blo
 /// What variables there are at the top.
 pub(super) const VARIABLES: [&str; 5] = ["$", "$labels", "$externalLabels", "$externalURL", "$value"];
 
-pub(super) fn parse(text: &str) -> Result<Body, Fault> {
+pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Body, Fault> {
+    let known = match dialect {
+        Dialect::Rules => VARIABLES.as_slice(),
+        Dialect::Notifications => &["$"],
+    };
     let mut parser = Parser {
+        dialect,
         tokens: tokens(text)?,
         at: 0,
         end: text.len(),
-        variables: VARIABLES.map(str::to_owned).to_vec(),
+        variables: known.iter().map(|name| (*name).to_owned()).collect(),
         depth: 0,
         loops: 0,
         body: Body::default(),
@@ -109,6 +114,12 @@ pub(super) fn parse(text: &str) -> Result<Body, Fault> {
     if let Some((at, word)) = end {
         return Err(Fault::new(at, format!("unexpected {{{{{word}}}}}")));
     }
+    if dialect == Dialect::Notifications && parser.called.iter().any(|(_, name)| SHIPPED_NAMES.contains(&name.as_str()))
+    {
+        for (name, nodes) in parse(SHIPPED, dialect)?.named {
+            parser.body.named.entry(name).or_insert(nodes);
+        }
+    }
     if let Some((at, name)) = parser.called.iter().find(|(_, name)| !parser.body.named.contains_key(name)) {
         return Err(Fault::new(*at, format!("template {name:?} not defined")));
     }
@@ -116,7 +127,19 @@ pub(super) fn parse(text: &str) -> Result<Body, Fault> {
     Ok(Body { nodes, queries, ..parser.body })
 }
 
+/// The templates of Alertmanager that others call by their names.
+const SHIPPED: &str = r#"{{ define "__subject" }}[{{ .Status | toUpper }}{{ if eq .Status "firing" }}:{{ .Alerts.Firing | len }}{{ end }}] {{ .GroupLabels.SortedPairs.Values | join " " }}{{ $rest := (.CommonLabels.Remove .GroupLabels.Names).Values }}{{ if $rest }} ({{ join " " $rest }}){{ end }}{{ end }}{{ define "__alertmanager" }}utilizer{{ end }}{{ define "__alertmanagerURL" }}{{ .ExternalURL }}{{ end }}{{ define "__text_alert_list" }}{{ range . }}Labels:
+{{ range .Labels.SortedPairs }} - {{ .Name }} = {{ .Value }}
+{{ end }}Annotations:
+{{ range .Annotations.SortedPairs }} - {{ .Name }} = {{ .Value }}
+{{ end }}{{ if .GeneratorURL }}Source: {{ .GeneratorURL }}
+{{ end }}{{ end }}{{ end }}"#;
+
+/// Their names.
+const SHIPPED_NAMES: &[&str] = &["__subject", "__alertmanager", "__alertmanagerURL", "__text_alert_list"];
+
 struct Parser {
+    dialect: Dialect,
     tokens: Vec<Placed>,
     at: usize,
     end: usize,
@@ -373,7 +396,10 @@ impl Parser {
         while !matches!(self.peek(), None | Some(Token::Right | Token::Sign(")" | "|"))) {
             args.push(self.operand(context)?);
         }
-        if let (Some(first), false) = (args.first(), matches!(head.term, Term::Function(_)) && head.fields.is_empty()) {
+        // A method of a notification's values, such as `.StartsAt.Format "15:04"`.
+        let method = self.dialect == Dialect::Notifications && !head.fields.is_empty();
+        let takes = method || (matches!(head.term, Term::Function(_)) && head.fields.is_empty());
+        if let (Some(first), false) = (args.first(), takes) {
             return Err(Fault::new(first.at, "can't give argument to non-function"));
         }
         // A function among the arguments is called with none.
@@ -416,7 +442,7 @@ impl Parser {
                 "nil" => Term::Constant(Constant::Nil),
                 word if KEYWORDS.contains(&word) => return self.unexpected(context),
                 word => {
-                    let function = functions::find(word).map_err(|message| Fault::new(at, message))?;
+                    let function = functions::find(word, self.dialect).map_err(|message| Fault::new(at, message))?;
                     self.queries |= function.name == "query";
                     Term::Function(function)
                 }

@@ -2,8 +2,11 @@
 
 use super::functions;
 use super::parse::{Body, Command, Node, Operand, Pipe, Term, VARIABLES};
+use super::tree::{self, Tree};
 use super::value::Val;
-use super::{Data, Fault, MAX_DEPTH, MAX_OUTPUT, MAX_STEPS, MAX_TEXT, Query};
+use super::{Data, Dialect, Fault, Filled, MAX_DEPTH, MAX_NOTIFICATION_STEPS, MAX_OUTPUT, MAX_STEPS, MAX_TEXT, Query};
+use crate::Labels;
+use crate::ast::Millis;
 
 pub(super) fn render(body: &Body, data: &Data<'_>, query: &Query<'_>) -> Result<String, Fault> {
     // Most labels are plain texts.
@@ -18,9 +21,32 @@ pub(super) fn render(body: &Body, data: &Data<'_>, query: &Query<'_>) -> Result<
         Val::Float(data.value),
     ];
     let variables = VARIABLES.iter().map(|name| (*name).to_owned()).zip(values).collect();
-    let mut renderer = Renderer { body, data, query, variables, out: String::new(), steps: 0, depth: 0 };
+    let mut renderer = Renderer::new(body, data, query, variables, Dialect::Rules);
     renderer.nodes(&body.nodes, &Val::Root)?;
     Ok(renderer.out)
+}
+
+/// Of a notification.
+pub(super) fn fill(body: &Body, root: &Tree, now: Millis) -> Result<Filled, Fault> {
+    let none = Labels::none();
+    let data = Data { labels: &none, value: 0.0, external_labels: &none, external_url: "", at: now };
+    let root = root.value();
+    let variables = vec![("$".to_owned(), root.clone())];
+    let query = |_: &str| Err("BUG: notifications have no queries".to_owned());
+    let mut renderer = Renderer::new(body, &data, &query, variables, Dialect::Notifications);
+    match renderer.nodes(&body.nodes, &root) {
+        Err(_) if renderer.bounded => {
+            let mut text = renderer.out;
+            let mut end = text.len().min(MAX_OUTPUT);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            Ok(Filled { text, cut: true })
+        }
+        Err(fault) => Err(fault),
+        Ok(_) => Ok(Filled { text: renderer.out, cut: false }),
+    }
 }
 
 struct Renderer<'a> {
@@ -31,6 +57,9 @@ struct Renderer<'a> {
     out: String,
     steps: usize,
     depth: usize,
+    dialect: Dialect,
+    /// A bound was reached.
+    bounded: bool,
 }
 
 /// How a list of nodes ended.
@@ -41,13 +70,26 @@ enum Flow {
     Continue,
 }
 
-impl Renderer<'_> {
+impl<'a> Renderer<'a> {
+    fn new(
+        body: &'a Body,
+        data: &'a Data<'a>,
+        query: &'a Query<'a>,
+        variables: Vec<(String, Val)>,
+        dialect: Dialect,
+    ) -> Self {
+        Self { body, data, query, variables, out: String::new(), steps: 0, depth: 0, dialect, bounded: false }
+    }
+
     fn step(&mut self, at: usize) -> Result<(), Fault> {
         self.steps += 1;
-        if self.steps > MAX_STEPS {
-            return Err(Fault::new(at, format!("more than {MAX_STEPS} steps")));
+        let most = if self.dialect == Dialect::Rules { MAX_STEPS } else { MAX_NOTIFICATION_STEPS };
+        if self.steps > most {
+            self.bounded = true;
+            return Err(Fault::new(at, format!("more than {most} steps")));
         }
         if self.out.len() > MAX_OUTPUT {
+            self.bounded = true;
             return Err(Fault::new(at, format!("the text grows longer than {MAX_OUTPUT} bytes")));
         }
         Ok(())
@@ -129,6 +171,7 @@ impl Renderer<'_> {
                 Box::new(samples.iter().zip(0..).map(|(sample, at)| (Val::Int(at), Val::Sample(sample.clone()))))
             }
             Val::Labels(labels) => Box::new(labels.iter().map(|(name, value)| (Val::text(name), Val::text(value)))),
+            Val::List(list) => Box::new(list.iter().zip(0..).map(|(item, at)| (Val::Int(at), item.value()))),
             Val::Map(map) => Box::new(map.iter().map(|(name, value)| (Val::text(name), value.clone()))),
             other => return Err(Fault::new(pipe.at, format!("range can't iterate over {}", other.type_name()))),
         };
@@ -193,7 +236,13 @@ impl Renderer<'_> {
     fn command(&mut self, command: &Command, dot: &Val, before: Option<Val>) -> Result<Val, Fault> {
         let at = command.head.at;
         self.step(at)?;
-        let Term::Function(function) = command.head.term else { return self.operand(&command.head, dot) };
+        let Term::Function(function) = command.head.term else {
+            return if command.args.is_empty() {
+                self.operand(&command.head, dot)
+            } else {
+                self.method(&command.head, &command.args, dot)
+            };
+        };
         // `and` and `or` give back the first that decides, and look no further.
         if let stop @ ("and" | "or") = function.name {
             let mut value = Val::Nil;
@@ -225,6 +274,23 @@ impl Renderer<'_> {
         }
     }
 
+    /// A value's last field, called with arguments.
+    fn method(&mut self, head: &Operand, args: &[Operand], dot: &Val) -> Result<Val, Fault> {
+        let Some((name, fields)) = head.fields.split_last() else {
+            return Err(Fault::new(head.at, "BUG: arguments of no method"));
+        };
+        let mut value = self.operand(&Operand { fields: Vec::new(), ..head.clone() }, dot)?;
+        for field in fields {
+            value = self.field(&value, field).map_err(|message| Fault::new(head.at, message))?;
+        }
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.operand(arg, dot)?);
+        }
+        tree::method(&value, name, &values)
+            .map_err(|message| Fault::new(head.at, format!("error calling {name}: {message}")))
+    }
+
     fn operand(&mut self, operand: &Operand, dot: &Val) -> Result<Val, Fault> {
         let mut value = match &operand.term {
             Term::Dot => dot.clone(),
@@ -244,6 +310,15 @@ impl Renderer<'_> {
 
     fn field(&self, value: &Val, name: &str) -> Result<Val, String> {
         match (value, name) {
+            (Val::Struct(parts), name) => match tree::part(parts, name) {
+                Some(part) => Ok(part.value()),
+                None => Err(format!("can't evaluate field {name} in type {}", value.type_name())),
+            },
+            (Val::List(items), name) => tree::of_list(items, name)
+                .ok_or_else(|| format!("can't evaluate field {name} in type {}", value.type_name())),
+            (Val::Labels(labels), "SortedPairs" | "Names" | "Values") if self.dialect == Dialect::Notifications => {
+                Ok(tree::of_labels(labels, name).unwrap_or(Val::Nil))
+            }
             // A label that is missing is empty.
             (Val::Labels(labels), name) => Ok(Val::text(labels.get(name))),
             (Val::Map(map), name) => Ok(map.get(name).cloned().unwrap_or(Val::Nil)),

@@ -301,3 +301,5 @@ fn texts_that_a_loop_makes_longer_have_an_end() {
         assert!(fault.message.contains("grows longer than 65536 bytes"), "{fault}");
     }
 }
+
+mod notifications;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::format;
+use super::tree::Tree;
+use super::{format, layout};
 use crate::Labels;
+use crate::ast::Millis;
 
 /// A value. What is large is shared, so that a copy costs nothing.
 #[derive(Debug, Clone)]
@@ -22,8 +25,14 @@ pub(super) enum Val {
     Samples(Rc<[Rc<(Labels, f64)>]>),
     /// Of `args`.
     Map(Rc<BTreeMap<String, Val>>),
-    /// `.` at the top, and `$`.
+    /// `.` at the top of a rule's template, and `$`.
     Root,
+    /// Of a notification: a moment.
+    Time(Millis),
+    /// Of a notification: several.
+    List(Arc<[Tree]>),
+    /// Of a notification: named parts.
+    Struct(Arc<[(&'static str, Tree)]>),
 }
 
 impl Val {
@@ -43,7 +52,9 @@ impl Val {
             Self::Sample(_) => "*template.sample",
             Self::Samples(_) => "template.queryResult",
             Self::Map(_) => "map[string]interface {}",
-            Self::Root => "struct",
+            Self::Root | Self::Struct(_) => "struct",
+            Self::Time(_) => "time.Time",
+            Self::List(_) => "list",
         }
     }
 
@@ -58,7 +69,8 @@ impl Val {
             Self::Labels(labels) => !labels.is_empty(),
             Self::Samples(samples) => !samples.is_empty(),
             Self::Map(map) => !map.is_empty(),
-            Self::Sample(_) | Self::Root => true,
+            Self::List(items) => !items.is_empty(),
+            Self::Sample(_) | Self::Root | Self::Time(_) | Self::Struct(_) => true,
         }
     }
 
@@ -82,6 +94,9 @@ impl Val {
                 value.print(out);
             }),
             Self::Root => out.push_str("{}"),
+            Self::Time(time) => out.push_str(&layout::rfc3339(*time)),
+            Self::List(items) => list(out, "[", "]", items.iter(), |item, out| item.value().print(out)),
+            Self::Struct(parts) => list(out, "{", "}", parts.iter(), |(_, part), out| part.value().print(out)),
         }
     }
 }
