@@ -12,7 +12,7 @@ use wire::messages::Alert;
 use wire::{LabelSet, Timestamp};
 
 use crate::inhibit::Sources;
-use crate::notification::{Notification, Reason};
+use crate::notification::{self, Notification, Reason};
 use crate::plan::{Plan, Route};
 use crate::silence::Silence;
 
@@ -524,6 +524,7 @@ impl Dispatcher {
             alerts,
             left_out,
             external_url: self.settings.external_url.clone(),
+            host: notification::host_of(&self.settings.labels),
             time: now,
         };
         Some(Order { target: target.name, notification })

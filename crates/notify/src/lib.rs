@@ -12,6 +12,7 @@ pub mod plan;
 pub mod queue;
 pub mod receivers;
 pub mod silence;
+pub mod text;
 pub mod times;
 
 pub use notification::{Notification, Reason};

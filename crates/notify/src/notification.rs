@@ -27,6 +27,9 @@ pub struct Notification {
     /// Where people find this host; empty where that is not configured.
     #[serde(default)]
     pub external_url: String,
+    /// The host that tells this. Two hosts have groups of the same key, and their incidents must not close each other.
+    #[serde(default)]
+    pub host: String,
     /// When it was decided.
     pub time: Timestamp,
 }
@@ -86,6 +89,22 @@ impl Notification {
         self.alerts.iter().filter(|alert| alert.resolved_at.is_some())
     }
 
+    /// The same without its alerts, for a part of them.
+    pub(crate) fn without_alerts(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            receiver: self.receiver.clone(),
+            reason: self.reason,
+            group_key: self.group_key.clone(),
+            group_labels: self.group_labels.clone(),
+            alerts: Vec::new(),
+            left_out: 0,
+            external_url: self.external_url.clone(),
+            host: self.host.clone(),
+            time: self.time,
+        }
+    }
+
     /// The labels that all alerts have with the same values.
     pub fn common_labels(&self) -> LabelSet {
         common(self.alerts.iter().map(|alert| &alert.labels))
@@ -107,6 +126,7 @@ impl Notification {
         if let Some(target) = target {
             labels.insert("receiver".to_owned(), target.to_owned());
         }
+        let host = host_of(&labels);
         let hash = dispatch::id(labels.iter().flat_map(|(name, value)| [name, value]));
         let alert = Alert {
             fingerprint: hash.chars().take(16).collect(),
@@ -126,6 +146,7 @@ impl Notification {
             alerts: vec![alert],
             left_out: 0,
             external_url: String::new(),
+            host,
             time,
         }
     }
@@ -170,6 +191,11 @@ struct About<'a> {
     severity: &'a str,
     target: Option<&'a str>,
     text: String,
+}
+
+/// The host that has these labels.
+pub(crate) fn host_of(labels: &LabelSet) -> String {
+    labels.get("host").or_else(|| labels.get("instance")).unwrap_or_default().to_owned()
 }
 
 fn common<'a>(mut sets: impl Iterator<Item = &'a LabelSet>) -> LabelSet {

@@ -29,6 +29,7 @@ fn notification(id: &str, names: &str) -> Notification {
         alerts,
         left_out: 0,
         external_url: String::new(),
+        host: String::new(),
         time: at(0),
     }
 }

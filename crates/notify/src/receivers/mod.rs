@@ -1,127 +1,17 @@
-//! The services that notifications go to, each in a file of its own.
+//! The services that notifications go to, each in a file of its own: the keys of its table, what it is called with, and
+//! what its answers mean.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod call;
+mod parts;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wire::Timestamp;
 
+pub use call::{Answer, Call, HttpCall, Mail, MailTls, Outcome, Secret, SecretFile, Secrets, outcome};
+
 use crate::Notification;
-
-/// A file whose first line is a secret. It is read whenever it is needed, so that a new one needs no restart.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretFile(pub PathBuf);
-
-/// Reads a secret: the file's first line, or why there is none.
-pub type Secrets<'a> = dyn Fn(&Path) -> Result<String, String> + 'a;
-
-/// A text that is shown to nobody.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// For the one who sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-/// What a service is called with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Call {
-    /// Over HTTP.
-    Http(HttpCall),
-    /// A mail.
-    Mail(Box<Mail>),
-    /// A command of `utilizer-jobs`, over its socket: the job's name and what it reads from its standard input.
-    Command {
-        /// The job.
-        job: String,
-        /// JSON.
-        body: Vec<u8>,
-    },
-}
-
-/// An HTTP request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpCall {
-    /// `POST` and the like.
-    pub method: &'static str,
-    /// Where to; services have their keys in it.
-    pub url: Secret,
-    /// Names and values; none of them is logged.
-    pub headers: Vec<(String, Secret)>,
-    /// The body.
-    pub body: Vec<u8>,
-    /// The authorities that sign the server's certificate, where they are not the system's.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// A mail, and the server that takes it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mail {
-    /// `host:port` of the server.
-    pub smarthost: String,
-    /// How the way is encrypted.
-    pub tls: MailTls,
-    /// The authorities that sign the server's certificate, where they are not the system's.
-    pub ca_file: Option<PathBuf>,
-    /// User and password.
-    pub login: Option<(String, Secret)>,
-    /// The sender's address.
-    pub from: String,
-    /// Who gets it.
-    pub to: Vec<String>,
-    /// The message as it is sent, headers and all (RFC 5322).
-    pub message: Vec<u8>,
-}
-
-/// How the way to a mail server is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MailTls {
-    /// Not before the server offers it; without it nothing is sent.
-    #[default]
-    Starttls,
-    /// From the first byte.
-    Tls,
-    /// Not at all.
-    None,
-}
-
-/// What became of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It arrived.
-    Sent,
-    /// It may be tried again, not before this long where the service said so. The sentence has no secret in it.
-    Retry(Option<Duration>, String),
-    /// Sending it again is of no use. The sentence has no secret in it.
-    Refused(String),
-}
-
-/// What a service answered over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// `Retry-After`, from now.
-    pub retry_after: Option<Duration>,
-    /// The body's beginning.
-    pub body: Vec<u8>,
-}
 
 /// One way to one service, as configured.
 pub trait Integration: std::fmt::Debug + Send + Sync {
@@ -141,11 +31,85 @@ pub trait Integration: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// What most services mean: 2xx is taken, 408, 425, 429 and 5xx are for later, everything else is for never.
-pub fn outcome(answer: &Answer) -> Outcome {
-    match answer.status {
-        200..=299 => Outcome::Sent,
-        408 | 425 | 429 | 500..=599 => Outcome::Retry(answer.retry_after, format!("it answered {}", answer.status)),
-        status => Outcome::Refused(format!("it answered {status}")),
+/// What a table of a receiver can be asked.
+trait Table {
+    /// Adds what it calls: mostly itself.
+    fn integrations(&self, all: &mut Vec<Arc<dyn Integration>>);
+
+    /// What is wrong, by key: what can't be seen while the file is read.
+    fn check(&self, faults: &mut Faults);
+}
+
+/// Faults of one table: the key and a sentence.
+#[derive(Debug, Default)]
+struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    fn add(&mut self, key: &str, fault: impl Into<String>) {
+        self.0.push((key.to_owned(), fault.into()));
     }
+}
+
+/// The list of services: key of the table, module, type.
+macro_rules! receivers {
+    ($($(#[$doc:meta])* $key:ident: $type:ident,)*) => {
+        $(mod $key; pub use $key::$type;)*
+
+        /// `[[notify.receivers]]`: a name, and the services that are told under it, each any number of times.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Receiver {
+            /// What routes call it.
+            pub name: String,
+            $($(#[$doc])* pub $key: Vec<$type>,)*
+        }
+
+        impl Receiver {
+            /// The keys of all services.
+            pub const KINDS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            /// Every way to every service, in the order of the list.
+            pub fn integrations(&self) -> Vec<Arc<dyn Integration>> {
+                let mut all = Vec::new();
+                $(self.$key.iter().for_each(|table| table.integrations(&mut all));)*
+                all
+            }
+
+            /// What is wrong with it: the key below the receiver (`slack[0].webhook_url_file`) and a sentence.
+            pub fn check(&self) -> Vec<(String, String)> {
+                let mut all = Vec::new();
+                if self.name.trim().is_empty() {
+                    all.push(("name".to_owned(), "a receiver needs a name, which routes call it by".to_owned()));
+                }
+                $(for (at, table) in self.$key.iter().enumerate() {
+                    let mut faults = Faults::default();
+                    table.check(&mut faults);
+                    let path = format!("{}[{at}]", stringify!($key));
+                    all.extend(faults.0.into_iter().map(|(key, fault)| (format!("{path}.{key}"), fault)));
+                })*
+                all
+            }
+        }
+    };
+}
+
+receivers! {
+    /// Slack, by incoming webhooks.
+    slack: Slack,
+    /// Discord, by webhooks.
+    discord: Discord,
+    /// Microsoft Teams, by webhooks of Workflows.
+    teams: Teams,
+    /// Mails.
+    email: Email,
+    /// PagerDuty, by its Events API v2.
+    pagerduty: PagerDuty,
+    /// Anything that takes what Alertmanager sends to webhooks.
+    webhook: Webhook,
+    /// Text messages, through a gateway with an HTTP interface.
+    sms: Sms,
+    /// Alertmanagers.
+    alertmanager: Alertmanager,
+    /// Commands that `utilizer-jobs` runs.
+    command: Command,
 }

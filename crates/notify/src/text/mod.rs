@@ -1,0 +1,11 @@
+//! The texts of notifications: as configured, or as they are without any configuration.
+
+mod cut;
+mod template;
+mod words;
+
+pub use cut::{ELLIPSIS, cut, cut_bytes, escaped, one_line};
+pub(crate) use template::NEVER;
+pub use template::{Text, View};
+pub(crate) use words::more;
+pub use words::{AlertText, alerts, body, number, reason, severity, title, urgency};
