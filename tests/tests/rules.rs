@@ -43,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-exporter-sqlite",
         ],
     ),
+    ("utilizer-jobs", &["utilizer-wire", "utilizer-daemon"]),
     ("utilizer-test-servers", &[]),
     ("utilizer-tests", &["utilizer-test-servers"]),
 ];

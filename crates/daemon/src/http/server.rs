@@ -119,7 +119,9 @@ pub async fn bind_unix_as(path: &Path, mode: u32, group: Option<u32>) -> Result<
     }
     let listener = UnixListener::bind(path).map_err(other)?;
     // The group first: whoever may open it must be of the right one.
-    std::os::unix::fs::chown(path, None, group).map_err(other)?;
+    if group.is_some() {
+        std::os::unix::fs::chown(path, None, group).map_err(other)?;
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(other)?;
     Ok(Listener::Unix(listener, path.to_owned()))
 }
