@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, Prometheus with promtool and
-# node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine. With everything
+# Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, Prometheus with promtool,
+# Alertmanager and node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine. With everything
 # there it takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +44,7 @@ missing_packages() {
     has mosquitto || echo mosquitto
     has mosquitto_sub && has mosquitto_pub || echo mosquitto-clients
     has prometheus && has promtool || echo prometheus
+    has prometheus-alertmanager || echo prometheus-alertmanager
     has prometheus-node-exporter || echo prometheus-node-exporter
     has ip || echo iproute2
     has unshare && has nsenter && has setpriv || echo util-linux
@@ -76,7 +77,7 @@ apt_install() {
     local package
     for package in "$@"; do
         case $package in
-        postgresql | mosquitto | prometheus | prometheus-node-exporter)
+        postgresql | mosquitto | prometheus | prometheus-alertmanager | prometheus-node-exporter)
             as_root systemctl disable --quiet --now "$package.service"
             echo "test-deps: $package.service is switched off; to use it: systemctl enable --now $package"
             ;;

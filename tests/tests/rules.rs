@@ -30,6 +30,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-sqlite", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     (
+        "utilizer-exporter-alertmanager",
+        &["utilizer-wire", "utilizer-daemon", "utilizer-mqtt", "utilizer-notify", "utilizer-rules"],
+    ),
+    (
         "utilizer",
         &[
             "utilizer-wire",
@@ -258,7 +262,9 @@ fn sinks_know_no_mqtt() {
                 faults.push(format!("{name} must not use {library}: crates/mqtt is the one door to the broker"));
             }
         }
-        if name.starts_with("utilizer-exporter-") && package.direct.contains("utilizer-mqtt") {
+        // What feeds Alertmanagers is no sink: it has no batches, and plain subscriptions.
+        let is_sink = name.starts_with("utilizer-exporter-") && name != "utilizer-exporter-alertmanager";
+        if is_sink && package.direct.contains("utilizer-mqtt") {
             faults.push(format!("{name} must not use utilizer-mqtt: crates/exporter hands it batches"));
         }
     }

@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, mosquitto, Prometheus and the ClickHouse engine on free loopback ports, in temporary
+//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager and the ClickHouse engine on free loopback ports, in temporary
 //! folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
@@ -7,6 +7,7 @@
 //!
 //! A server that is not installed makes the test fail with the command that installs it. Nothing is skipped.
 
+mod alertmanager;
 mod clickhouse;
 pub mod http;
 mod mosquitto;
@@ -16,6 +17,7 @@ mod prometheus;
 mod supervised;
 mod tail;
 
+pub use alertmanager::Alertmanager;
 pub use clickhouse::{ClickHouse, python, workspace};
 pub use mosquitto::Mosquitto;
 pub use postgres::{Postgres, Session};
