@@ -45,14 +45,14 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Admission {
     /// What is remembered of an id.
-    pub(crate) fn known(&mut self, id: &str, now: u64) -> Option<Run> {
+    pub(crate) fn known(&mut self, job: &str, id: &str, now: u64) -> Option<Run> {
         self.runs.expire(now);
-        self.runs.get(id).cloned()
+        self.runs.get(job, id).cloned()
     }
 
     /// Decides, and takes the id and a place where it says yes.
     pub(crate) fn ask(&mut self, id: &str, job: &Job, max_concurrent: usize, now: u64) -> Verdict {
-        if let Some(run) = self.known(id, now) {
+        if let Some(run) = self.known(&job.name, id, now) {
             return Verdict::Known(run);
         }
         let running = self.running.get(&job.name).copied().unwrap_or_default();
@@ -65,7 +65,7 @@ impl Admission {
         if let Some(wait) = self.runs.full(now) {
             return Verdict::Wait(Duration::from_millis(wait), Busy::Ids);
         }
-        self.runs.begin(id, &job.name, now);
+        self.runs.begin(&job.name, id, now);
         self.paces.entry(job.name.clone()).or_default().started(now);
         *self.running.entry(job.name.clone()).or_default() += 1;
         self.total += 1;
@@ -77,18 +77,18 @@ impl Admission {
     }
 
     /// Takes back a run that could not be noted, and so was not begun. The place stays until it is freed.
-    pub(crate) fn withdraw(&mut self, id: &str) {
-        let Some(run) = self.runs.get(id).filter(|run| run.ended.is_none()) else { return };
+    pub(crate) fn withdraw(&mut self, job: &str, id: &str) {
+        let Some(run) = self.runs.get(job, id).filter(|run| run.ended.is_none()) else { return };
         if let Some(pace) = self.paces.get_mut(&run.job) {
             pace.not_started(run.started);
         }
-        self.runs.forget(id);
+        self.runs.forget(job, id);
     }
 
     /// A run ended. Its place stays until it is freed.
-    pub(crate) fn end(&mut self, id: &str, result: Arc<RunResult>, now: u64) {
+    pub(crate) fn end(&mut self, result: Arc<RunResult>, now: u64) {
         self.paces.entry(result.job.clone()).or_default().ended(now);
-        self.runs.end(id, result, now);
+        self.runs.end(result, now);
     }
 
     /// Nothing of this run is there any more.
@@ -108,9 +108,9 @@ impl Admission {
     }
 
     /// From the state file: a run that began.
-    pub(crate) fn restore_start(&mut self, id: &str, job: &str, at: u64) {
-        if self.runs.get(id).is_none() {
-            self.runs.begin(id, job, at);
+    pub(crate) fn restore_start(&mut self, job: &str, id: &str, at: u64) {
+        if self.runs.get(job, id).is_none() {
+            self.runs.begin(job, id, at);
             self.paces.entry(job.to_owned()).or_default().started(at);
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         assert!(matches!(admission.ask("a", &job, 8, 0), Verdict::Run));
         assert!(matches!(admission.ask("a", &job, 8, 1), Verdict::Known(run) if run.ended.is_none()));
         assert!(matches!(admission.ask("b", &job, 8, 1), Verdict::Wait(_, Busy::Concurrency)));
-        admission.end("a", ended("a"), 2);
+        admission.end(ended("a"), 2);
         assert!(matches!(admission.ask("b", &job, 8, 2), Verdict::Wait(_, Busy::Concurrency)), "still there");
         admission.free("job");
         assert!(matches!(admission.ask("a", &job, 8, 3), Verdict::Known(run) if run.ended.is_some()));
@@ -179,7 +179,7 @@ mod tests {
         assert!(matches!(admission.ask("c", &job, 2, 0), Verdict::Wait(_, Busy::Concurrency)));
         assert!(matches!(admission.ask("c", &job, 3, 1000), Verdict::Wait(wait, Busy::Rate) if wait.as_secs() == 9));
         // What did not begin counts for nothing.
-        admission.withdraw("b");
+        admission.withdraw("job", "b");
         admission.free("job");
         assert!(matches!(admission.ask("b", &job, 2, 1000), Verdict::Run));
         assert_eq!(admission.running(), 2);

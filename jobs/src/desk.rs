@@ -38,8 +38,6 @@ pub(crate) enum Answer {
     Ended { result: Arc<RunResult>, repeated: bool },
     /// The id runs.
     Running(Run),
-    /// The id is another job's.
-    OtherJob(String),
     /// Not now.
     Wait(Duration, Busy),
     /// The daemon stops.
@@ -133,14 +131,14 @@ impl Desk {
     }
 
     /// What is remembered of an id.
-    pub(crate) fn known(&self, id: &str) -> Option<Run> {
+    pub(crate) fn known(&self, job: &str, id: &str) -> Option<Run> {
         let now = self.0.clock.now();
-        lock(&self.0.admission).known(id, now)
+        lock(&self.0.admission).known(job, id, now)
     }
 
     /// What to say to an id that is known; `None`: it is not.
-    pub(crate) fn repeated(&self, id: &str, job: &str) -> Option<Answer> {
-        self.known(id).map(|run| known_as(run, job))
+    pub(crate) fn repeated(&self, job: &str, id: &str) -> Option<Answer> {
+        self.known(job, id).map(known_as)
     }
 
     /// Returns when nothing runs any more.
@@ -158,7 +156,7 @@ impl Desk {
         let max_concurrent = self.settings().max_concurrent;
         let verdict = lock(&shared.admission).ask(&asked.id, &asked.job, max_concurrent, shared.clock.now());
         match verdict {
-            Verdict::Known(run) => return known_as(run, &asked.job.name),
+            Verdict::Known(run) => return known_as(run),
             Verdict::Wait(wait, busy) => return Answer::Wait(wait, busy),
             Verdict::Run => {}
         }
@@ -174,9 +172,8 @@ impl Desk {
     }
 }
 
-fn known_as(run: Run, job: &str) -> Answer {
+fn known_as(run: Run) -> Answer {
     match run.ended {
-        _ if run.job != job => Answer::OtherJob(run.job),
         Some((_, result)) => Answer::Ended { result, repeated: true },
         None => Answer::Running(run),
     }
@@ -184,23 +181,23 @@ fn known_as(run: Run, job: &str) -> Answer {
 
 /// Puts the state file's lines into place; gives the runs without an end.
 fn restore(admission: &mut Admission, lines: Vec<Line>, now: u64) -> Vec<(String, String, u64)> {
-    let mut open: BTreeSet<String> = BTreeSet::new();
+    let mut open: BTreeSet<(String, String)> = BTreeSet::new();
     for line in lines {
         // A clock that was ahead must not make a limit longer than it is.
         match line {
             Line::Start { id, job, at } => {
-                admission.restore_start(&id, &job, at.min(now));
-                open.insert(id);
+                admission.restore_start(&job, &id, at.min(now));
+                open.insert((job, id));
             }
             Line::End { at, result } => {
-                open.remove(&result.id);
+                open.remove(&(result.job.clone(), result.id.clone()));
                 // Its start stands above, unless that line is damaged.
-                admission.restore_start(&result.id, &result.job, at.min(now));
-                admission.end(&result.id.clone(), Arc::new(result), at.min(now));
+                admission.restore_start(&result.job, &result.id, at.min(now));
+                admission.end(Arc::new(result), at.min(now));
             }
-            Line::Withdrawn { id } => {
-                open.remove(&id);
-                admission.withdraw(&id);
+            Line::Withdrawn { id, job } => {
+                admission.withdraw(&job, &id);
+                open.remove(&(job, id));
             }
             Line::Pace { job, starts, ended } => {
                 let starts: Vec<u64> = starts.into_iter().map(|at| at.min(now)).collect();
@@ -208,9 +205,9 @@ fn restore(admission: &mut Admission, lines: Vec<Line>, now: u64) -> Vec<(String
             }
         }
     }
-    let runs = open.into_iter().filter_map(|id| {
-        let run = admission.runs.get(&id).filter(|run| run.ended.is_none())?;
-        Some((id, run.job.clone(), run.started))
+    let runs = open.into_iter().filter_map(|(job, id)| {
+        let run = admission.runs.get(&job, &id).filter(|run| run.ended.is_none())?;
+        Some((id, job, run.started))
     });
     runs.collect()
 }
@@ -288,7 +285,7 @@ impl Shared {
         tell(&result, time);
         let at = self.clock.now();
         // In memory first: a state file that is written anew meanwhile has it.
-        lock(&self.admission).end(&id, result.clone(), at);
+        lock(&self.admission).end(result.clone(), at);
         let noted = {
             let (shared, result) = (self.clone(), result.clone());
             tokio::task::spawn_blocking(move || shared.note_end(&result, pid, at)).await
@@ -303,7 +300,7 @@ impl Shared {
 
     /// Before the command starts: state first, so that there is no start in the audit of which the state knows nothing.
     fn note_start(&self, id: &str, job: &str, argv: &[String], peer: Credentials) -> Result<(), String> {
-        let at = lock(&self.admission).runs.get(id).map_or_else(|| self.clock.now(), |run| run.started);
+        let at = lock(&self.admission).runs.get(job, id).map_or_else(|| self.clock.now(), |run| run.started);
         let start = Line::Start { id: id.to_owned(), job: job.to_owned(), at };
         let entry = Entry::Start { id, job, argv, peer: peer.into() };
         let in_state = lock(&self.journal).append(&start);
@@ -316,10 +313,10 @@ impl Shared {
 
     /// It did not begin, and may be asked for again.
     fn note_withdrawal(&self, id: &str, job: &str, why: &str) {
-        lock(&self.admission).withdraw(id);
+        lock(&self.admission).withdraw(job, id);
         // Where the disk takes nothing, both may fail: the next start then reports a run of unknown outcome, which is the
         // careful way to be wrong.
-        let in_state = lock(&self.journal).append(&Line::Withdrawn { id: id.to_owned() });
+        let in_state = lock(&self.journal).append(&Line::Withdrawn { id: id.to_owned(), job: job.to_owned() });
         let in_audit = lock(&self.audit).write(&Entry::Withdrawn { id, job, error: why });
         for fault in
             [in_state.err().map(|e| e.to_string()), in_audit.err().map(|e| e.to_string())].into_iter().flatten()
@@ -350,7 +347,7 @@ impl Shared {
             "the daemon ended before it saw the end; the command may have run, in whole or in part, or not".to_owned();
         let result = RunResult::nothing(id, job, Outcome::Unknown, started_at, why);
         self.metrics.ran(job, Outcome::Unknown, None, Duration::ZERO, 0);
-        lock(&self.admission).end(id, Arc::new(result), self.clock.now());
+        lock(&self.admission).end(Arc::new(result), self.clock.now());
         Ok(())
     }
 
@@ -362,8 +359,8 @@ impl Shared {
             let now = self.clock.now();
             admission.runs.expire(now);
             let mut lines = Vec::new();
-            for (id, run) in admission.runs.all() {
-                lines.push(Line::Start { id: id.clone(), job: run.job.clone(), at: run.started });
+            for run in admission.runs.all() {
+                lines.push(Line::Start { id: run.id.clone(), job: run.job.clone(), at: run.started });
                 if let Some((at, result)) = &run.ended {
                     lines.push(Line::End { at: *at, result: RunResult::clone(result) });
                 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `{"event":"start","id":…,"job":…,"at":…}` | the command is about to start |
 //! | `{"event":"end","at":…,"result":{…}}` | it ended so |
-//! | `{"event":"withdrawn","id":…}` | it was not started, and may be asked for again |
+//! | `{"event":"withdrawn","id":…,"job":…}` | it was not started, and may be asked for again |
 //! | `{"event":"pace","job":…,"starts":[…],"ended":…}` | the job ran so often before; takes the place of what stands above |
 //!
 //! What a crash leaves, and how the next start reads it:
@@ -35,7 +35,7 @@ use crate::result::RunResult;
 pub(crate) enum Line {
     Start { id: String, job: String, at: u64 },
     End { at: u64, result: RunResult },
-    Withdrawn { id: String },
+    Withdrawn { id: String, job: String },
     Pace { job: String, starts: Vec<u64>, ended: Option<u64> },
 }
 

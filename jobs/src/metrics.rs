@@ -21,7 +21,6 @@ pub(crate) enum Refusal {
     UnknownJob,
     Request,
     Params,
-    OtherJob,
     Running,
     Rate,
     Concurrency,
@@ -31,12 +30,11 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 11] = [
+    const ALL: [Refusal; 10] = [
         Refusal::Asker,
         Refusal::UnknownJob,
         Refusal::Request,
         Refusal::Params,
-        Refusal::OtherJob,
         Refusal::Running,
         Refusal::Rate,
         Refusal::Concurrency,
@@ -51,7 +49,6 @@ impl Refusal {
             Refusal::UnknownJob => "unknown_job",
             Refusal::Request => "request",
             Refusal::Params => "params",
-            Refusal::OtherJob => "other_job",
             Refusal::Running => "running",
             Refusal::Rate => "rate",
             Refusal::Concurrency => "concurrency",

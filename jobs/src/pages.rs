@@ -58,16 +58,15 @@ impl Handler for Pages {
         };
         let path = request.path.clone();
         if let Some(name) = path.strip_prefix("/v1/run/") {
-            return match request.method {
-                Method::POST => self.run(request, name, peer, &settings).await,
-                _ => http::method_not_allowed("POST"),
+            return match (&request.method, name.split_once('/')) {
+                (&Method::POST, None) => self.run(request, name, peer, &settings).await,
+                (&(Method::GET | Method::HEAD), Some((name, id))) => self.look_up(name, id),
+                (_, Some(_)) => http::method_not_allowed("GET, HEAD"),
+                (_, None) => http::method_not_allowed("POST"),
             };
         }
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return http::method_not_allowed("GET, HEAD");
-        }
-        if let Some(id) = path.strip_prefix("/v1/runs/") {
-            return self.look_up(id);
         }
         match path.as_str() {
             "/v1/jobs" => answer(StatusCode::OK, &listed(&settings)),
@@ -79,7 +78,7 @@ impl Handler for Pages {
             },
             "/" => http::text(
                 StatusCode::OK,
-                "utilizer-jobs\n/v1/jobs\n/v1/run/NAME\n/v1/runs/ID\n/metrics\n/healthz\n/readyz",
+                "utilizer-jobs\n/v1/jobs\n/v1/run/NAME\n/v1/run/NAME/ID\n/metrics\n/healthz\n/readyz",
             ),
             path => refuse(StatusCode::NOT_FOUND, format!("there is no {path} here; / lists what there is")),
         }
@@ -115,8 +114,8 @@ impl Pages {
             Err(message) => return deny(Refusal::Request, StatusCode::UNPROCESSABLE_ENTITY, message),
         };
         // Also of a job that a reload took away meanwhile.
-        if let Some(known) = self.desk.repeated(&id, name) {
-            return self.say(&id, known);
+        if let Some(known) = self.desk.repeated(name, &id) {
+            return self.say(known);
         }
         let Some(job) = settings.jobs.get(name).cloned() else {
             let name = if is_job_name(name) { name } else { "of that name" };
@@ -149,7 +148,7 @@ impl Pages {
         };
         drop(value);
         let answer = self.desk.run(Asked { id: id.clone(), job, argv, body, peer }).await;
-        self.say(&id, answer)
+        self.say(answer)
     }
 
     /// A place for a large body.
@@ -163,7 +162,7 @@ impl Pages {
         }
     }
 
-    fn say(&self, id: &str, said: Answer) -> Response {
+    fn say(&self, said: Answer) -> Response {
         let metrics = self.desk.metrics();
         match said {
             Answer::Ended { result, repeated } => {
@@ -176,11 +175,7 @@ impl Pages {
             }
             Answer::Running(run) => {
                 metrics.refused(Refusal::Running);
-                after(Duration::from_secs(1), answer(StatusCode::CONFLICT, &state(id, &run)))
-            }
-            Answer::OtherJob(job) => {
-                metrics.refused(Refusal::OtherJob);
-                refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("the id {id} is one of job {job}; take another"))
+                after(Duration::from_secs(1), answer(StatusCode::CONFLICT, &state(&run)))
             }
             Answer::Wait(wait, busy) => {
                 metrics.refused(busy.into());
@@ -211,11 +206,11 @@ impl Pages {
         }
     }
 
-    fn look_up(&self, id: &str) -> Response {
-        match self.desk.known(id) {
+    fn look_up(&self, job: &str, id: &str) -> Response {
+        match self.desk.known(job, id) {
             Some(Run { ended: Some((_, result)), .. }) => answer(StatusCode::OK, &*result),
-            Some(run) => answer(StatusCode::OK, &state(id, &run)),
-            None => refuse(StatusCode::NOT_FOUND, "no run with this id is known".to_owned()),
+            Some(run) => answer(StatusCode::OK, &state(&run)),
+            None => refuse(StatusCode::NOT_FOUND, "no run of this job with this id is known".to_owned()),
         }
     }
 }
@@ -260,9 +255,9 @@ fn after(wait: Duration, mut response: Response) -> Response {
     response
 }
 
-fn state(id: &str, run: &Run) -> Value {
+fn state(run: &Run) -> Value {
     let started_at = wire::Timestamp::from_millis(i64::try_from(run.started).unwrap_or(i64::MAX));
-    json!({ "id": id, "job": run.job, "state": "running", "started_at": started_at })
+    json!({ "id": run.id, "job": run.job, "state": "running", "started_at": started_at })
 }
 
 #[derive(Serialize)]

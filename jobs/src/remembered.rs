@@ -14,48 +14,58 @@ pub(crate) const MOST_RUNS: usize = 10_000;
 /// Bytes of output that all results hold together; beyond, the oldest lose theirs.
 const MOST_OUTPUT: usize = 8 << 20;
 
-/// A run by its id.
+/// A run.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
+    pub(crate) id: String,
     pub(crate) job: String,
     pub(crate) started: u64,
     /// Where it has ended: when, and how.
     pub(crate) ended: Option<(u64, Arc<RunResult>)>,
 }
 
+/// An id is one of its job: two jobs that one notification starts may have the same.
+fn key(job: &str, id: &str) -> String {
+    // No name has a slash.
+    format!("{job}/{id}")
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
+    /// By [`key`].
     runs: HashMap<String, Run>,
-    /// Ids of ended runs, in the order of their ends.
+    /// Keys of ended runs, in the order of their ends.
     order: VecDeque<String>,
-    /// Ids whose results still have their output, in that order.
+    /// Keys of those whose results still have their output, in that order.
     with_output: VecDeque<String>,
     output: usize,
 }
 
 impl Remembered {
-    pub(crate) fn get(&self, id: &str) -> Option<&Run> {
-        self.runs.get(id)
+    pub(crate) fn get(&self, job: &str, id: &str) -> Option<&Run> {
+        self.runs.get(&key(job, id))
     }
 
     /// Notes that a run begins. The id is new.
-    pub(crate) fn begin(&mut self, id: &str, job: &str, now: u64) {
-        self.runs.insert(id.to_owned(), Run { job: job.to_owned(), started: now, ended: None });
+    pub(crate) fn begin(&mut self, job: &str, id: &str, now: u64) {
+        let run = Run { id: id.to_owned(), job: job.to_owned(), started: now, ended: None };
+        self.runs.insert(key(job, id), run);
     }
 
     /// Forgets a run that did not begin after all.
-    pub(crate) fn forget(&mut self, id: &str) {
-        self.runs.remove(id);
+    pub(crate) fn forget(&mut self, job: &str, id: &str) {
+        self.runs.remove(&key(job, id));
     }
 
     /// Notes that a run ended.
-    pub(crate) fn end(&mut self, id: &str, result: Arc<RunResult>, now: u64) {
-        let Some(run) = self.runs.get_mut(id).filter(|run| run.ended.is_none()) else { return };
+    pub(crate) fn end(&mut self, result: Arc<RunResult>, now: u64) {
+        let key = key(&result.job, &result.id);
+        let Some(run) = self.runs.get_mut(&key).filter(|run| run.ended.is_none()) else { return };
         self.output += result.held();
         run.ended = Some((now, result));
-        self.order.push_back(id.to_owned());
-        self.with_output.push_back(id.to_owned());
+        self.order.push_back(key.clone());
+        self.with_output.push_back(key);
         while self.output > MOST_OUTPUT {
             let Some(oldest) = self.with_output.pop_front() else { break };
             if let Some((_, result)) = self.runs.get_mut(&oldest).and_then(|run| run.ended.as_mut()) {
@@ -96,9 +106,9 @@ impl Remembered {
     }
 
     /// Every run, in no order but that ended ones come in the order of their ends.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Run)> {
-        let ended = self.order.iter().filter_map(|id| self.runs.get_key_value(id));
-        ended.chain(self.runs.iter().filter(|(_, run)| run.ended.is_none()))
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Run> {
+        let ended = self.order.iter().filter_map(|key| self.runs.get(key));
+        ended.chain(self.runs.values().filter(|run| run.ended.is_none()))
     }
 }
 
@@ -117,15 +127,16 @@ mod tests {
     #[test]
     fn an_ended_run_is_remembered_for_an_hour_and_a_running_one_for_as_long_as_it_runs() {
         let mut runs = Remembered::default();
-        runs.begin("a", "job", 0);
-        runs.begin("b", "job", 0);
-        runs.end("b", result("b", 10), 5);
+        runs.begin("job", "a", 0);
+        runs.begin("job", "b", 0);
+        runs.end(result("b", 10), 5);
         runs.expire(REMEMBERED + 4);
-        assert!(runs.get("a").is_some() && runs.get("b").is_some());
+        assert!(runs.get("job", "a").is_some() && runs.get("job", "b").is_some());
         runs.expire(REMEMBERED + 5);
-        assert!(runs.get("a").is_some() && runs.get("b").is_none());
+        assert!(runs.get("job", "a").is_some() && runs.get("job", "b").is_none());
         assert_eq!(runs.output, 0);
-        runs.forget("a");
+        runs.forget("job", "a");
+        assert!(runs.get("other", "a").is_none());
         assert_eq!(runs.all().count(), 0);
     }
 
@@ -134,10 +145,10 @@ mod tests {
         let mut runs = Remembered::default();
         for n in 0..20 {
             let id = n.to_string();
-            runs.begin(&id, "job", n);
-            runs.end(&id, result(&id, 1 << 20), n);
+            runs.begin("job", &id, n);
+            runs.end(result(&id, 1 << 20), n);
         }
-        let held = |id: &str| runs.get(id).unwrap().ended.as_ref().unwrap().1.held();
+        let held = |id: &str| runs.get("job", id).unwrap().ended.as_ref().unwrap().1.held();
         assert_eq!((held("11"), held("12"), held("19")), (0, 1 << 20, 1 << 20));
         assert_eq!(runs.output, MOST_OUTPUT);
         runs.expire(REMEMBERED + 100);
@@ -149,10 +160,10 @@ mod tests {
         let mut runs = Remembered::default();
         for n in 0..MOST_RUNS {
             assert_eq!(runs.full(0), None);
-            runs.begin(&n.to_string(), "job", 0);
+            runs.begin("job", &n.to_string(), 0);
         }
         assert_eq!(runs.full(0), Some(1000));
-        runs.end("7", result("7", 0), 10);
+        runs.end(result("7", 0), 10);
         assert_eq!(runs.full(20), Some(REMEMBERED - 10));
     }
 }
