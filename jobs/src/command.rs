@@ -24,7 +24,7 @@ use crate::result::Outcome;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The same when the daemon stops, which has 5 s for all.
-const STOP_GRACE: Duration = Duration::from_secs(2);
+const STOP_GRACE: Duration = Duration::from_millis(1500);
 
 /// How long the kernel may take to end what was killed. What waits for a dead disk takes longer.
 const REAP: Duration = Duration::from_secs(10);

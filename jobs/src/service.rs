@@ -16,8 +16,10 @@ use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 
-/// How long a stop waits for commands that are told to end. With the time for the last answers it is less than 5 s.
-const STOP: Duration = Duration::from_millis(3500);
+/// How long a stop waits for commands that are told to end, and then for the last answers. Together well below 5 s, since a
+/// machine that stops is busy.
+const STOP: Duration = Duration::from_secs(3);
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// It can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +85,8 @@ impl Service {
             warn!("a command did not end in time; what it does further is not seen");
         }
         server.stop();
-        let _ = serving.await;
+        // Who is slow to hand in a request holds up nothing.
+        let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
 }
 
