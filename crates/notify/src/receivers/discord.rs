@@ -139,7 +139,7 @@ impl Discord {
 
     fn message(&self, notification: &Notification, now: Timestamp) -> Value {
         let view = View::of(notification, now, markup);
-        let title = self.title.fill(&view).map(|title| text::one_line(&title)).filter(|title| !title.is_empty());
+        let title = self.title.fill(&view).map(|title| text::line(&title, 1000)).filter(|title| !title.is_empty());
         let title = title.map(|title| text::cut(&title, TITLE));
         let title = title.unwrap_or_else(|| text::escaped(&text::title(notification), TITLE, markup));
         let configured = self.text.fill(&view);

@@ -99,7 +99,7 @@ impl Email {
     fn default_text(notification: &Notification) -> String {
         let mut text = text::body(notification, TEXT - 2000);
         if !notification.external_url.is_empty() {
-            text += &format!("\n\n{}", text::cut(&text::one_line(&notification.external_url), 1000));
+            text += &format!("\n\n{}", text::line(&notification.external_url, 1000));
         }
         text + &format!("\n\n-- \n{}\n", parts::footer(notification))
     }
@@ -136,8 +136,8 @@ impl Email {
 
     fn message(&self, notification: &Notification, now: Timestamp, from: &Mailbox) -> Result<Vec<u8>, String> {
         let view = View::of(notification, now, |_| None);
-        let subject = self.subject.fill(&view).map(|text| text::one_line(&text)).filter(|text| !text.is_empty());
-        let subject = text::cut(&subject.unwrap_or_else(|| text::title(notification)), SUBJECT);
+        let subject = self.subject.fill(&view).map(|text| text::line(&text, SUBJECT)).filter(|text| !text.is_empty());
+        let subject = subject.unwrap_or_else(|| text::line(&text::title(notification), SUBJECT));
         // Mails of one group and host refer to the same mail, which never was; readers show them as a thread.
         let domain = from.email.domain();
         let id: String = notification.id.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
@@ -145,7 +145,7 @@ impl Email {
         let time = UNIX_EPOCH + Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
         let mut builder = Message::builder()
             .from(from.clone())
-            .subject(text::one_line(&subject))
+            .subject(subject)
             .message_id(Some(format!("<{id}@{domain}>")))
             .references(thread.clone())
             .in_reply_to(thread)
@@ -156,7 +156,7 @@ impl Email {
         let automatic = ("Auto-Submitted".to_owned(), "auto-generated".to_owned());
         let further = self.headers.iter().map(|(name, text)| (name.clone(), text.fill(&view).unwrap_or_default()));
         for (name, value) in further.chain([automatic]) {
-            let value = text::cut(&text::one_line(&value), HEADER);
+            let value = text::line(&value, HEADER);
             let name = HeaderName::new_from_ascii(name).map_err(|_| "a header's name is not right".to_owned())?;
             if !value.is_empty() {
                 builder = builder.raw_header(HeaderValue::new(name, value));

@@ -85,12 +85,12 @@ impl PagerDuty {
         let over = notification.status() == Status::Resolved && !notification.alerts.is_empty();
         let view = View::of(notification, now, |_| None);
         let filled = |text: &Text, most| {
-            let filled = text.fill(&view).map(|text| text::cut(&text::one_line(&text), most));
+            let filled = text.fill(&view).map(|text| text::line(&text, most));
             filled.filter(|text| !text.is_empty())
         };
         let labels = notification.common_labels();
         let source = labels.get("instance").filter(|instance| !instance.is_empty()).unwrap_or(&notification.host);
-        let source = Some(text::cut(&text::one_line(source), 500)).filter(|source| !source.is_empty());
+        let source = Some(text::line(source, 500)).filter(|source| !source.is_empty());
         let mut details = json!({
             "firing": alerts_text(notification, Status::Firing),
             "resolved": alerts_text(notification, Status::Resolved),
@@ -113,7 +113,7 @@ impl PagerDuty {
             "custom_details": details,
         });
         let class = filled(&self.class, 200)
-            .or_else(|| labels.get("alertname").map(|name| text::cut(&text::one_line(name), 200)));
+            .or_else(|| labels.get("alertname").map(|name| text::line(name, 200)));
         let others = [("component", filled(&self.component, 200)), ("group", filled(&self.group, 200)), ("class", class)];
         for (key, value) in others {
             if let (Some(value), Some(payload)) = (value, payload.as_object_mut()) {

@@ -118,7 +118,7 @@ pub(super) fn header(name: &str, value: &str) -> (String, Secret) {
 
 /// The same whenever this notification is sent again.
 pub(super) fn idempotency(notification: &Notification) -> (String, Secret) {
-    header("Idempotency-Key", &text::one_line(&notification.id))
+    header("Idempotency-Key", &text::line(&notification.id, 64))
 }
 
 /// Names of headers that only the client itself sets.
@@ -153,7 +153,7 @@ pub(super) fn shown(names: &[String], notification: &Notification, most: usize) 
     let labels = notification.common_labels();
     let found = names.iter().filter_map(|name| {
         let value = labels.get(name).filter(|value| !value.trim().is_empty())?;
-        Some((headline(name), text::cut(&text::one_line(value), 900)))
+        Some((headline(name), text::line(value, 900)))
     });
     found.take(most).collect()
 }
@@ -189,7 +189,7 @@ pub(super) fn calls_people(notification: &Notification) -> bool {
 
 /// `id … · step …`, for services that have no place for an id.
 pub(super) fn footer(notification: &Notification) -> String {
-    format!("utilizer · {}", text::cut(&text::one_line(&notification.id), 64))
+    format!("utilizer · {}", text::line(&notification.id, 64))
 }
 
 /// An alert's lines, each escaped and of a bounded length: what it is about, when, its labels.

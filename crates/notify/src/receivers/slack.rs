@@ -131,7 +131,7 @@ fn alert_text(alert: &AlertText) -> String {
 impl Slack {
     fn title(&self, notification: &Notification, now: Timestamp) -> String {
         let title = self.title.fill(&View::of(notification, now, plain));
-        let title = title.map(|title| text::one_line(&title)).filter(|title| !title.is_empty());
+        let title = title.map(|title| text::line(&title, 1000)).filter(|title| !title.is_empty());
         let title = title.unwrap_or_else(|| text::escaped(&text::title(notification), HEADER, plain));
         text::cut(&title, HEADER)
     }

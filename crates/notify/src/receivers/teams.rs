@@ -91,7 +91,7 @@ fn button(title: &str, url: &str) -> Value {
 impl Teams {
     fn message(&self, notification: &Notification, now: Timestamp) -> Value {
         let title = self.title.fill(&View::of(notification, now, plain));
-        let title = title.map(|title| text::one_line(&title)).filter(|title| !title.is_empty());
+        let title = title.map(|title| text::line(&title, 1000)).filter(|title| !title.is_empty());
         let title = text::cut(&title.unwrap_or_else(|| text::title(notification)), 300);
         let colour = match text::urgency(notification) {
             3.. => "Attention",

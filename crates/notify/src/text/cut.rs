@@ -28,11 +28,15 @@ pub fn cut_bytes(text: &str, most: usize) -> String {
 /// A text whose characters are written as `escape` says (`None`: as they are), of at most so many characters; what an
 /// escape stands for is never cut in two.
 pub fn escaped(text: &str, most: usize, escape: impl Fn(char) -> Option<&'static str>) -> String {
+    written(text.chars(), most, escape)
+}
+
+fn written(chars: impl Iterator<Item = char>, most: usize, escape: impl Fn(char) -> Option<&'static str>) -> String {
     let mut out = String::new();
     let mut length = 0;
     // Where `…` would still fit.
     let mut room = 0;
-    for c in text.chars() {
+    for c in chars {
         let written = escape(c);
         length += written.map_or(c.len_utf16(), |written| written.encode_utf16().count());
         if length > most {
@@ -53,19 +57,12 @@ pub fn escaped(text: &str, most: usize, escape: impl Fn(char) -> Option<&'static
     out
 }
 
-/// On one line, without control characters: for headers, subjects and titles.
-pub fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(1 << 12));
-    for word in text.split(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '\u{2028}' | '\u{2029}')) {
-        if word.is_empty() {
-            continue;
-        }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(word);
-    }
-    out
+/// On one line, without control characters, of at most so many characters: for headers, subjects and titles. Looks no
+/// further than it has to.
+pub fn line(text: &str, most: usize) -> String {
+    let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+    let chars = words.enumerate().flat_map(|(at, word)| (at > 0).then_some(' ').into_iter().chain(word.chars()));
+    written(chars, most, |_| None)
 }
 
 #[cfg(test)]
@@ -94,6 +91,7 @@ mod tests {
         for (most, expected) in [(10, "a&lt;b"), (6, "a&lt;b"), (5, "a…"), (2, "a…"), (1, "…"), (0, "")] {
             assert_eq!(escaped("a<b", most, escape), expected, "{most}");
         }
-        assert_eq!(one_line(" a\r\nb\t\tc\u{2028}d\0"), "a b c d");
+        assert_eq!(line(" a\r\nb\t\tc\u{2028}d\0", 7), "a b c d");
+        assert_eq!(line("ab cd", 4), "ab …");
     }
 }

@@ -4,7 +4,7 @@ mod cut;
 mod template;
 mod words;
 
-pub use cut::{ELLIPSIS, cut, cut_bytes, escaped, one_line};
+pub use cut::{ELLIPSIS, cut, cut_bytes, escaped, line};
 pub(crate) use template::NEVER;
 pub use template::{Text, View};
 pub(crate) use words::more;

@@ -3,7 +3,7 @@
 use wire::messages::Alert;
 use wire::{LabelSet, Timestamp};
 
-use super::{cut, one_line};
+use super::{cut, line};
 use crate::notification::{Notification, Reason, Status};
 
 /// Longer names and titles help nobody.
@@ -35,8 +35,8 @@ pub fn title(notification: &Notification) -> String {
         (None, _) => names(&notification.alerts),
     };
     let instance = labels.get("instance").unwrap_or(&notification.host);
-    let name = cut(&one_line(&name), LONGEST_NAME);
-    match cut(&one_line(instance), LONGEST_NAME) {
+    let name = line(&name, LONGEST_NAME);
+    match line(instance, LONGEST_NAME) {
         place if place.is_empty() => format!("[{head}] {name}"),
         place => format!("[{head}] {name} ({place})"),
     }
@@ -144,13 +144,13 @@ impl AlertText {
                 names.iter().find_map(|name| alert.annotations.get(name).filter(|text| !text.trim().is_empty()));
             found.map(|text| cut(text.trim(), LONGEST_TEXT)).unwrap_or_default()
         };
-        let label = |name| cut(&one_line(alert.labels.get(name).unwrap_or_default()), LONGEST_NAME);
+        let label = |name| line(alert.labels.get(name).unwrap_or_default(), LONGEST_NAME);
         let summary = annotation(&["summary", "message", "description"]);
         let description = Some(annotation(&["description"])).filter(|text| *text != summary).unwrap_or_default();
         let others = |set: &LabelSet| -> Vec<(String, String)> {
             let other =
                 set.iter().filter(|(name, value)| !["alertname", "severity"].contains(name) && !value.is_empty());
-            other.take(MOST_LABELS).map(|(name, value)| (cut(name, LONGEST_NAME), cut(&one_line(value), 200))).collect()
+            other.take(MOST_LABELS).map(|(name, value)| (cut(name, LONGEST_NAME), line(value, 200))).collect()
         };
         let labels = others(&alert.labels);
         let of_it = ["alertname", "severity"].iter().filter(|name| alert.labels.get(name).is_some()).count();
@@ -204,6 +204,9 @@ pub fn alerts(notification: &Notification) -> impl Iterator<Item = AlertText> {
 /// A link only if it leads to a web page: no label shall make a browser do something else.
 fn web_address(text: &str) -> Option<String> {
     const LONGEST: usize = 1000;
+    if text.len() > 2 * LONGEST {
+        return None;
+    }
     let text = text.trim();
     let web = text.starts_with("https://") || text.starts_with("http://");
     let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"<>\"'`|\\()[]{}^".contains(c));

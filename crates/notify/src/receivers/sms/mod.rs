@@ -105,9 +105,9 @@ impl Sms {
     }
 
     fn text(&self, notification: &Notification, view: &View) -> String {
-        let text = self.text.fill(view).map(|text| text::one_line(&text)).filter(|text| !text.is_empty());
+        let text = self.text.fill(view).map(|text| text::line(&text, LONGEST)).filter(|text| !text.is_empty());
         let text = text.unwrap_or_else(|| default_text(notification));
-        length::fit(&text::cut(&text, LONGEST), self.parts.clamp(1, MOST_PARTS))
+        length::fit(&text, self.parts.clamp(1, MOST_PARTS))
     }
 }
 
@@ -120,7 +120,7 @@ fn default_text(notification: &Notification) -> String {
     for alert in notification.alerts.iter().take(10) {
         let alert = AlertText::of(alert);
         let said = if alert.summary.is_empty() { alert.when() } else { alert.summary };
-        text += &format!(" {}", text::one_line(&said));
+        text += &format!(" {}", text::line(&said, 1000));
     }
     text
 }
@@ -221,7 +221,7 @@ impl Integration for Sms {
         }
         for (name, value) in &self.headers {
             let value = fill(&format!("headers.{name}"), value)?.unwrap_or_default();
-            headers.push(parts::header(name, &text::one_line(&value)));
+            headers.push(parts::header(name, &text::line(&value, LONGEST)));
         }
         headers.extend(self.login().header(secrets)?);
         Ok(Call::Http(HttpCall { method, url, headers, body, ca_file: self.ca_file.clone() }))

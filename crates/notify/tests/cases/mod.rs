@@ -1,0 +1,8 @@
+mod alertmanager;
+mod chat;
+mod config;
+mod email;
+mod pagerduty;
+mod sms;
+mod texts;
+mod webhook;
