@@ -21,7 +21,7 @@ fn every_instance_is_told() {
     assert_eq!(alerts[0]["endsAt"], "2026-11-22T11:25:05.250Z");
     assert_eq!(alerts[1]["endsAt"], "2026-11-22T11:20:05.250Z");
     for notification in all() {
-        let alerts = json(&*all_of_them[0], &notification);
+        let alerts = json(&*all_of_them[0], notification);
         for alert in alerts.as_array().unwrap() {
             only(alert, &["labels", "annotations", "startsAt", "endsAt", "generatorURL"]);
             let labels = alert["labels"].as_object().unwrap();

@@ -86,7 +86,7 @@ fn slack_takes_whatever_comes() {
     for table in [SLACK.to_owned(), format!("{SLACK}{TEMPLATES}channel = \"#ops\"\nusername = \"u\"\n")] {
         let slack_receiver = one(&table);
         for notification in all() {
-            slack(&json(&*slack_receiver, &notification));
+            slack(&json(&*slack_receiver, notification));
         }
     }
 }
@@ -196,7 +196,7 @@ fn discord_takes_whatever_comes() {
     for table in [DISCORD.to_owned(), format!("{DISCORD}{TEMPLATES}")] {
         let receiver = one(&table);
         for notification in all() {
-            discord(&json(&*receiver, &notification));
+            discord(&json(&*receiver, notification));
         }
     }
 }
@@ -299,7 +299,7 @@ fn teams_takes_whatever_comes() {
     for table in [TEAMS.to_owned(), format!("{TEAMS}{TEMPLATES}")] {
         let receiver = one(&table);
         for notification in all() {
-            teams(&json(&*receiver, &notification));
+            teams(&json(&*receiver, notification));
         }
     }
 }

@@ -159,7 +159,7 @@ fn html(text: &str) {
 fn mails_are_what_they_should_be() {
     let receiver = one(EMAIL);
     for notification in all() {
-        let mail = mail(&*receiver, &notification);
+        let mail = mail(&*receiver, notification);
         assert_eq!(
             (mail.from.as_str(), mail.to.as_slice()),
             ("a@example.com", ["ops@example.org".to_owned(), "oncall@example.org".to_owned()].as_slice())
@@ -224,7 +224,7 @@ fn templates_of_mails_hold() {
     );
     let receiver = one(&table);
     for notification in all() {
-        let read = read(&mail(&*receiver, &notification));
+        let read = read(&mail(&*receiver, notification));
         html(&read.html.unwrap().replace("</p>…", "</p>"));
     }
     let read_one = read(&mail(&*receiver, &plain(Reason::Alerts, false)));

@@ -36,7 +36,7 @@ fn pagerduty_takes_whatever_comes() {
     for table in [PAGERDUTY.to_owned(), format!("{PAGERDUTY}{templates}")] {
         let receiver = one(&table);
         for notification in all() {
-            event(&json(&*receiver, &notification));
+            event(&json(&*receiver, notification));
         }
     }
 }

@@ -35,7 +35,7 @@ fn titles_are_compact() {
 fn bodies_are_bounded() {
     for notification in all() {
         for most in [200, 1000, 16_000] {
-            let body = text::body(&notification, most);
+            let body = text::body(notification, most);
             assert!(body.len() <= most, "{} {most}", body.len());
         }
     }

@@ -39,7 +39,7 @@ fn payload(value: &Value) {
 fn the_payload_is_alertmanagers() {
     let webhook = one(WEBHOOK);
     for notification in all() {
-        let call = http(&*webhook, &notification);
+        let call = http(&*webhook, notification);
         let value: Value = serde_json::from_slice(&call.body).unwrap();
         payload(&value);
         assert_eq!(value.as_object().unwrap().len(), 10);
@@ -101,7 +101,7 @@ fn commands_read_the_payload_and_more() {
     let command = one("[[command]]\njob = \"restart-nginx\"\n");
     assert!(command.send_resolved());
     for notification in all() {
-        let Ok(Call::Command { job, body }) = command.call(&notification, time(), &secrets) else { panic!() };
+        let Ok(Call::Command { job, body }) = command.call(notification, time(), &secrets) else { panic!() };
         assert_eq!(job, "restart-nginx");
         let value: Value = serde_json::from_slice(&body).unwrap();
         payload(&value);

@@ -1,6 +1,7 @@
 //! Notifications of all kinds, pleasant and nasty, and what services say about requests.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -116,7 +117,12 @@ pub(crate) fn plain(reason: Reason, mixed: bool) -> Notification {
 }
 
 /// All kinds: every reason with firing, resolved, mixed and no alerts; thousands of alerts; huge labels; nasty texts.
-pub(crate) fn all() -> Vec<Notification> {
+pub(crate) fn all() -> &'static [Notification] {
+    static ALL: OnceLock<Vec<Notification>> = OnceLock::new();
+    ALL.get_or_init(make_all)
+}
+
+fn make_all() -> Vec<Notification> {
     let mut all = Vec::new();
     for reason in REASONS {
         all.push(notification(reason, vec![high_cpu("web-01", false)]));

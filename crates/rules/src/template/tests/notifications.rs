@@ -135,3 +135,73 @@ fn what_grows_too_long_is_cut() {
     let filled = bomb.fill(&root, 0).unwrap();
     assert_eq!((filled.text.as_str(), filled.cut), ("a", true));
 }
+
+/// Whatever the bytes are, an answer comes.
+#[test]
+fn broken_templates_neither_panic_nor_hang() {
+    const PIECES: &[&str] = &[
+        "{{",
+        "}}",
+        "{{-",
+        " ",
+        "$x",
+        ":=",
+        "=",
+        "if",
+        "else",
+        "end",
+        "range",
+        "with",
+        "define",
+        "\"t\"",
+        "template",
+        ".",
+        ".Labels",
+        ".Alerts",
+        ".Firing",
+        ".StartsAt.Format",
+        ".SortedPairs",
+        ".Remove",
+        ".Values",
+        "|",
+        "(",
+        ")",
+        ",",
+        "join",
+        "stringSlice",
+        "\"a\"",
+        "since",
+        "date",
+        "\"2006-01 _2 .999 ä\"",
+        "toJson",
+        "index",
+        "1",
+        "-9",
+        "\"__subject\"",
+        "\"__text_alert_list\"",
+        "$",
+        "print",
+        "len",
+        "trimSpace",
+        "urlquery",
+        "reReplaceAll",
+        "`(`",
+    ];
+    let mut state = 6_u32;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let root = root(&[alert("firing", "Fire", "a"), alert("resolved", "Fire", "b")]);
+    let mut good = 0;
+    for _ in 0..20_000 {
+        let text: String = (0..next(12)).map(|_| PIECES[next(PIECES.len())]).collect::<Vec<_>>().join(" ");
+        let text = if next(2) == 0 { format!("{{{{ {text} }}}}") } else { text };
+        let filled = Template::parse_notification(&text).and_then(|template| template.fill(&root, i64::MAX));
+        match filled {
+            Ok(_) => good += 1,
+            Err(fault) => assert!(!fault.message.contains("BUG"), "{text}: {fault}"),
+        }
+    }
+    assert!(good > 100, "{good}");
+}
