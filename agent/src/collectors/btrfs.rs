@@ -121,12 +121,16 @@ struct FileSystem {
 }
 
 impl FileSystem {
-    fn new(name: &str, place: &Path) -> Option<Self> {
+    /// `taken` are the uuids of those that were listed before.
+    fn new(name: &str, place: &Path, taken: &mut Vec<String>) -> Option<Self> {
         // Beside the file systems stands what the kernel's module can do.
         if !name.contains('-') || !place.is_dir() {
             return None;
         }
-        let uuid = text(place.join("metadata_uuid")).filter(|uuid| !uuid.is_empty()).unwrap_or_else(|| name.to_owned());
+        // A copy that was given a uuid of its own, to be mounted beside the original, has the original's here.
+        let uuid = text(place.join("metadata_uuid")).filter(|uuid| !uuid.is_empty() && !taken.contains(uuid));
+        let uuid = uuid.unwrap_or_else(|| name.to_owned());
+        taken.push(uuid.clone());
         let uuid = uuid.as_str();
         let devices = folders(&place.join("devices"));
         let (mut kinds, mut profiles, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -181,7 +185,9 @@ impl Collector for Btrfs {
 
     fn collect(&mut self, out: &mut Families) -> Result<Outcome, CollectError> {
         let list = &mut self.file_systems;
-        let Some(all) = list.get(FileSystem::new)? else { return Ok(Outcome::Nothing) };
+        let mut taken = Vec::new();
+        let found = list.get(|name, place| FileSystem::new(name, place, &mut taken))?;
+        let Some(all) = found else { return Ok(Outcome::Nothing) };
         out.gauge("node_btrfs_info", "Filesystem information");
         all.iter().for_each(|one| out.push(&one.info, 1.0));
 
@@ -298,5 +304,11 @@ mod tests {
         let out = run(&mut btrfs).unwrap().1;
         assert_eq!(out.single("node_btrfs_used_bytes"), Some(7.0));
         assert_eq!(out.samples("node_btrfs_used_bytes")[0].labels.get("uuid"), Some("c-d"));
+        // A copy of it beside it.
+        write("e-f/metadata_uuid", "c-d\n");
+        btrfs.file_systems.soon();
+        let out = run(&mut btrfs).unwrap().1;
+        let uuids = out.samples("node_btrfs_info").iter().map(|sample| sample.labels.get("uuid"));
+        assert_eq!(uuids.collect::<Vec<_>>(), [Some("c-d"), Some("e-f")]);
     }
 }
