@@ -37,7 +37,7 @@ fn what_a_command_leaves_running_holds_up_nobody() {
     let jobs = shell("leaves", "sleep 1000 & echo $! > $DIR/left; echo ready", "env = [\"DIR\"]")
         + &shell(
             "escapes",
-            "setsid sh -c 'echo $$ > $DIR/escaped; sleep 1000' & sleep 0.3; echo ready",
+            "setsid sh -c 'echo $$ > $DIR/escaped; exec sleep 1000' & sleep 0.3; echo ready",
             "env = [\"DIR\"]",
         );
     let daemon = Daemon::start_with(&jobs, &[("DIR", folder.path().to_str().unwrap())]);
