@@ -407,6 +407,12 @@ impl Post {
         Ok(())
     }
 
+    /// The place in its log that the next record of a kind gets. It grows over restarts for as long as the folder stays, and
+    /// goes back where a crash of the machine took records that were not synced.
+    pub fn next_place(&self, kind: Kind) -> u64 {
+        self.lock().shelf(kind).log.next()
+    }
+
     /// The outbox itself, for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Outbox> {
         // No holder leaves it half changed on a panic: every method ends its change before anything can fail.

@@ -38,7 +38,7 @@ fn metric(labels: &Labels) -> Map<String, Json> {
 }
 
 /// As Go writes it.
-fn text(value: f64) -> String {
+pub(super) fn text(value: f64) -> String {
     match value {
         value if value.is_nan() => "NaN".to_owned(),
         f64::INFINITY => "+Inf".to_owned(),

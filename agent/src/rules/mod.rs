@@ -9,6 +9,8 @@ mod files;
 mod runner;
 mod series;
 mod states;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};

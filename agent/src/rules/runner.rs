@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rules::ast::{Expr, Millis, Selector};
 use rules::eval::Options;
-use rules::group::{self, Engine, Saved, State};
+use rules::group::{self, Engine, State};
 use rules::labels::Matcher;
 use rules::sample::NAME;
 use rules::window::{Limits, Source, Window};
@@ -19,8 +19,9 @@ use tracing::{error, info, warn};
 use wire::messages::{Alert, AlertState, AlertTransition};
 use wire::{Kind, Timestamp};
 
+use super::answer::text;
 use super::series::{Maker, Shared};
-use super::states::States;
+use super::states::{OnDisk, States};
 use super::told::{Evaluation, Told};
 use crate::config::Config;
 use crate::outbox::{Post, PutError};
@@ -33,6 +34,9 @@ const SETTLE: Duration = Duration::from_secs(3600);
 
 /// Transitions that wait for room in the spool.
 const MOST_UNSENT: usize = 10_000;
+
+/// Alerts of one round that have a line of their own in the log.
+const MOST_LINES: usize = 10;
 
 /// Before the spool is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -83,9 +87,9 @@ pub struct Running {
     stop: oneshot::Sender<()>,
 }
 
-/// The states at the end; none where they would say too much.
+/// The states at the end.
 #[derive(Debug)]
-pub struct Last(States, Option<Saved>);
+pub struct Last(States, OnDisk);
 
 #[derive(Debug)]
 enum Command {
@@ -153,9 +157,7 @@ impl Running {
 impl Last {
     /// Writes the states.
     pub fn write(mut self) {
-        if let Some(saved) = &self.1 {
-            self.0.write(saved);
-        }
+        self.0.write(&self.1);
     }
 }
 
@@ -272,12 +274,51 @@ impl Runner {
         };
         runner.source = runner.window.source(runner.target.clone());
         if let Some(saved) = saved {
-            match runner.engine.restore(&saved, now()) {
-                Ok(resolved) => runner.announce(resolved),
-                Err(error) => warn!("{error}; what fired before the restart is announced again"),
-            }
+            runner.restore(saved);
         }
         runner
+    }
+
+    /// Takes over what a run before left.
+    fn restore(&mut self, saved: OnDisk) {
+        if let Some(post) = &self.post {
+            let there = post.next_place(Kind::Alerts).saturating_sub(saved.from);
+            self.unsent.extend(saved.announcing.into_iter().skip(usize::try_from(there).unwrap_or(usize::MAX)));
+        }
+        match self.engine.restore(&saved.states, now()) {
+            Ok(resolved) => {
+                let present = std::mem::replace(&mut self.external, saved.labels);
+                self.announce(resolved);
+                self.label_anew(present);
+            }
+            Err(error) => warn!("{error}; what fired before the restart is announced again"),
+        }
+    }
+
+    /// Takes over other labels of the host. They are part of what tells an alert from others: those that fire end under the old
+    /// ones and begin under the new ones.
+    fn label_anew(&mut self, external: Vec<(String, String)>) {
+        let before = std::mem::replace(&mut self.external, external);
+        if before == self.external {
+            return;
+        }
+        let mut count = 0;
+        let mut told = Vec::new();
+        for alert in self.engine.alerts().filter(|alert| alert.state == State::Firing) {
+            let (mut old, new) = (wire_alert(alert, &before), wire_alert(alert, &self.external));
+            if old.fingerprint != new.fingerprint {
+                let time = Timestamp::from_millis(now()).max(old.fired_at);
+                old.resolved_at = Some(time);
+                told.push((time, AlertTransition { state: AlertState::Resolved, alert: old }));
+                told.push((time, AlertTransition { state: AlertState::Firing, alert: new }));
+                count += 1;
+            }
+        }
+        if count > 0 {
+            info!("{count} alerts fire on under other labels: `labels` changed");
+            self.states.announced();
+        }
+        told.into_iter().for_each(|(time, transition)| self.queue(time, transition));
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut stop: oneshot::Receiver<()>) -> Last {
@@ -295,25 +336,36 @@ impl Runner {
                 () = tokio::time::sleep(wake) => {}
             }
             self.evaluate();
-            self.send();
+            // What has just begun or ended is announced when this is on the disk.
             if self.states.due() <= Instant::now() {
                 self.write();
             }
+            self.send();
         }
         self.send();
-        // States that call something announced that is not would have it lost: those before have it announced again.
-        let saved = self.unsent.is_empty().then(|| self.engine.saved());
+        let saved = self.on_disk();
         Last(self.states, saved)
     }
 
     /// Writes the states, once all that they call announced is on the disk.
     fn write(&mut self) {
         let synced = self.post.as_ref().is_none_or(|post| post.sync(Kind::Alerts).is_ok());
-        if synced && self.unsent.is_empty() {
-            self.states.write(&self.engine.saved());
+        if synced {
+            let saved = self.on_disk();
+            self.states.write(&saved);
         } else {
             // The spool says what is wrong with it.
             self.states.later();
+        }
+    }
+
+    /// What a restart must not lose.
+    fn on_disk(&self) -> OnDisk {
+        OnDisk {
+            states: self.engine.saved(),
+            labels: self.external.clone(),
+            from: self.post.as_ref().map_or(0, |post| post.next_place(Kind::Alerts)),
+            announcing: self.unsent.iter().cloned().collect(),
         }
     }
 
@@ -322,9 +374,7 @@ impl Runner {
         let now = now();
         let next = self.last.as_ref().and_then(|_| self.engine.next(now));
         let next = next.map_or(Duration::MAX, |next| Duration::from_millis((next - now).max(0).unsigned_abs()));
-        if !self.unsent.is_empty() {
-            return next.min(ASK_AGAIN);
-        }
+        let next = if self.unsent.is_empty() { next } else { next.min(ASK_AGAIN) };
         next.min(self.states.due().saturating_duration_since(Instant::now()))
     }
 
@@ -339,10 +389,10 @@ impl Runner {
                     return self.tell();
                 }
                 self.rules = rules.count();
-                self.external = external(&config);
                 self.engine.set_external_labels(Labels::new(config.labels.iter()));
                 let resolved = self.engine.reload(rules, now(), &mut self.window);
                 self.announce(resolved);
+                self.label_anew(external(&config));
                 self.states.changed();
                 self.told.reloaded = true;
                 info!("{} rules are in force", self.rules);
@@ -460,28 +510,39 @@ impl Runner {
         if !alerts.is_empty() {
             self.states.announced();
         }
-        for alert in alerts {
-            let alert_labels = alert.labels.to_string();
-            let state = match alert.state {
-                State::Firing => AlertState::Firing,
-                State::Resolved => AlertState::Resolved,
-                State::Pending => continue,
-            };
-            match state {
-                AlertState::Firing => warn!("alert fires: {alert_labels}, value {}", alert.value),
-                AlertState::Resolved => info!("alert is over: {alert_labels}"),
+        let mut unsaid = [0, 0];
+        for (at, alert) in alerts.into_iter().filter(|alert| alert.state != State::Pending).enumerate() {
+            let fires = alert.state == State::Firing;
+            match fires {
+                _ if at >= MOST_LINES => unsaid[usize::from(fires)] += 1,
+                true => warn!("alert fires: {}, value {}", alert.labels, text(alert.value)),
+                false => info!("alert is over: {}", alert.labels),
             }
-            if self.post.is_none() {
-                continue;
-            }
-            let alert = wire_alert(&alert, &self.external);
-            let time = alert.resolved_at.unwrap_or(alert.fired_at);
-            if self.unsent.len() >= MOST_UNSENT {
-                self.unsent.pop_front();
-                self.lost("too many wait for room in the spool");
-            }
-            self.unsent.push_back((time, AlertTransition { state, alert }));
+            let time = alert.resolved_at.unwrap_or(alert.fired_at.unwrap_or(alert.active_at));
+            let state = if fires { AlertState::Firing } else { AlertState::Resolved };
+            self.queue(
+                Timestamp::from_millis(time),
+                AlertTransition { state, alert: wire_alert(&alert, &self.external) },
+            );
         }
+        match unsaid {
+            [0, 0] => {}
+            [0, fire] => warn!("{fire} more alerts fire"),
+            [over, 0] => info!("{over} more alerts are over"),
+            [over, fire] => warn!("{fire} more alerts fire, and {over} more are over"),
+        }
+    }
+
+    /// Towards the spool, if there is one.
+    fn queue(&mut self, time: Timestamp, transition: AlertTransition) {
+        if self.post.is_none() {
+            return;
+        }
+        if self.unsent.len() >= MOST_UNSENT {
+            self.unsent.pop_front();
+            self.lost("too many wait for room in the spool");
+        }
+        self.unsent.push_back((time, transition));
     }
 
     fn lost(&mut self, why: &str) {
@@ -644,59 +705,5 @@ impl Storage for Present<'_> {
 
     fn given_up(&self) -> bool {
         self.reply.is_closed() || Instant::now() >= self.until
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::collectors::CollectorSettings;
-    use crate::config::File;
-    use crate::host::HostRoot;
-    use crate::rules::RulesSection;
-    use crate::sampler::Sampler;
-
-    #[tokio::test]
-    async fn a_sampler_that_hangs_is_a_target_that_is_down() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("r.yml");
-        let text = "groups:\n- {name: g, rules: [{record: load, expr: 'node_load1 * up'}]}\n";
-        std::fs::write(&file, text).unwrap();
-        let files = vec![file.display().to_string()];
-        let rules = RulesSection { files, interval: Duration::from_millis(100), ..RulesSection::default() };
-        let config = Arc::new(Config::from_file(File { rules, ..File::default() }).unwrap());
-        let mut sampler = Sampler::new(&HostRoot::default(), &CollectorSettings::default(), Shared::default());
-        let mut reading = || Arc::into_inner(sampler.forgetful(Duration::from_millis(100))).unwrap();
-        let (send, readings) = watch::channel(None);
-        let parts = Parts {
-            config,
-            readings,
-            describe: Box::new(|_, _| ()),
-            series: Shared::default(),
-            post: None,
-            states: folder.path().to_owned(),
-        };
-        let (handle, running) = spawn(parts).unwrap();
-        let becomes = async |expr: &str, values: &[f64]| {
-            let expr = rules::parse(expr).unwrap();
-            let same = |value: &rules::Value| match value {
-                rules::Value::Vector(found) => found.iter().map(|(_, value)| *value).eq(values.iter().copied()),
-                _ => false,
-            };
-            while !handle.query(expr.clone(), None).await.is_ok_and(|value| same(&value)) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let patience = Duration::from_secs(20);
-        send.send_replace(Some(Arc::new(reading())));
-        tokio::time::timeout(patience, becomes("up{job='node'}", &[1.0])).await.unwrap();
-        tokio::time::timeout(patience, becomes("count(node_load1)", &[1.0])).await.unwrap();
-        let endless = rules::parse("sum_over_time(count_over_time(up[1d:1s])[1d:1s])").unwrap();
-        let error = handle.query(endless, None).await.unwrap_err();
-        assert!(matches!(&error, QueryError::Failed(_)), "{error}");
-        send.send_replace(Some(Arc::new(reading().made(Duration::from_secs(60)))));
-        tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
-        tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();
-        assert!(running.stop().is_some());
     }
 }

@@ -414,3 +414,39 @@ fn without_a_broker_alerts_are_in_the_log_and_on_the_page() {
     agent.says("alert is over: {alertname=\"High\"");
     assert!(!Path::new(&files.path("spool/metrics")).exists());
 }
+
+/// Kills at moments that fall around the beginnings and ends of alerts; more with `KILLS`, for whoever looks for rare ones.
+#[test]
+fn every_beginning_has_its_end_however_often_the_agent_is_killed() {
+    let kills: usize = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
+    let broker = Mosquitto::start("persistence true");
+    let watch = Watch::start(&broker);
+    let files = Files::new("- name: g\n  rules:\n  - {alert: High, expr: t_value > 10}\n");
+    files.metrics("t_value 3");
+    let setup = files.setup(&broker);
+    let mut random = 1_u64;
+    for _ in 0..kills {
+        let mut agent = setup.start();
+        agent.metric_becomes("utilizer_agent_rule_evaluations_total", |count| count > 0.0);
+        for value in [20, 3] {
+            files.metrics(&format!("t_value {value}"));
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(std::time::Duration::from_millis(30 + (random >> 33) % 200));
+            if (random >> 60) % 2 == 0 {
+                break;
+            }
+        }
+        agent.signal(Signal::KILL);
+        agent.ended();
+    }
+    files.metrics("t_value 3");
+    let _agent = setup.start();
+    let of = |state| -> BTreeSet<String> {
+        transitions(&watch, state).iter().map(|record| record["alert"]["fired_at"].to_string()).collect()
+    };
+    wait_for("each has its end", || {
+        let (fired, resolved) = (of("firing"), of("resolved"));
+        (!fired.is_empty() && fired == resolved).then_some(())
+    });
+    assert_eq!(transitions(&watch, "firing").len(), of("firing").len(), "none is told twice");
+}

@@ -1,0 +1,218 @@
+//! The thread with a spool and without a broker.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use tokio::sync::watch;
+use wire::Kind;
+use wire::messages::TierStatus;
+
+use super::runner::{Handle, Parts, Running, spawn};
+use super::series::Shared;
+use super::{QueryError, RulesSection};
+use crate::collectors::CollectorSettings;
+use crate::config::{Config, File, Spool};
+use crate::host::HostRoot;
+use crate::outbox::{self, Keeping, Post};
+use crate::sampler::{Reading, Sampler};
+
+fn reading() -> Reading {
+    let mut sampler = Sampler::new(&HostRoot::default(), &CollectorSettings::default(), Shared::default());
+    Arc::into_inner(sampler.forgetful(Duration::from_millis(100))).unwrap()
+}
+
+fn config(folder: &Path, groups: &str, floor: &str) -> Arc<Config> {
+    let file = folder.join("r.yml");
+    std::fs::write(&file, format!("groups:\n{groups}")).unwrap();
+    let files = vec![file.display().to_string()];
+    let rules = RulesSection { files, interval: Duration::from_millis(100), ..RulesSection::default() };
+    let labels = serde_json::from_value(json!({"floor": floor})).unwrap();
+    Arc::new(Config::from_file(File { rules, labels, ..File::default() }).unwrap())
+}
+
+/// A run of the agent, as far as rules and the spool go.
+struct Run {
+    handle: Handle,
+    running: Running,
+    post: Post,
+    _keeping: Keeping,
+    _readings: watch::Sender<Option<Arc<Reading>>>,
+}
+
+impl Run {
+    fn start(folder: &Path, boot: &str, config: Arc<Config>) -> Self {
+        let spool = Spool {
+            directory: folder.join("spool"),
+            max_bytes: 4 << 20,
+            max_age: Duration::from_secs(86_400),
+            confirm_by: Vec::new(),
+            retry_after: Duration::from_secs(90),
+            backlog_rate: 1000,
+        };
+        let (post, keeping) = outbox::open(&spool, &"h".parse().unwrap(), boot.parse().unwrap()).unwrap();
+        let (send, readings) = watch::channel(None);
+        let parts = Parts {
+            config,
+            readings,
+            describe: Box::new(|_, _| ()),
+            series: Shared::default(),
+            post: Some(post.clone()),
+            states: spool.directory,
+        };
+        let (handle, running) = spawn(parts).unwrap();
+        send.send_replace(Some(Arc::new(reading())));
+        Self { handle, running, post, _keeping: keeping, _readings: send }
+    }
+
+    /// All that is in the spool of transitions: state, label `floor` and when it began to fire.
+    fn told(&self) -> Vec<(String, String, String)> {
+        let status: TierStatus = serde_json::from_value(json!({
+            "v": 1, "group": "g", "member": "m", "state": "online", "time": "2026-01-01T00:00:00Z", "sink": "test",
+            "kinds": Kind::ALL, "durable": true, "version": "0",
+        }))
+        .unwrap();
+        self.post.lock().connected();
+        self.post.lock().tier_status(&status);
+        self.post.ring();
+        let told: RefCell<BTreeMap<(String, u64), (String, String, String)>> = RefCell::default();
+        wait_for("all are due, once the group stands on the disk", || {
+            let mut outbox = self.post.lock();
+            told.borrow_mut().extend(std::iter::from_fn(|| outbox.take()).map(|out| {
+                let record: Json = serde_json::from_slice(&out.payload).unwrap();
+                let text = |value: &Json| value.as_str().unwrap().to_owned();
+                let alert = &record["alert"];
+                let said = (text(&record["state"]), text(&alert["labels"]["floor"]), text(&alert["fired_at"]));
+                ((out.boot.to_string(), out.seq), said)
+            }));
+            told.borrow().len() as u64 == outbox.len()
+        });
+        told.into_inner().into_values().collect()
+    }
+
+    fn made(&self) -> u64 {
+        self.post.lock().counts(Kind::Alerts).made
+    }
+
+    /// Waits until so many transitions are in the spool, and then until everything was evaluated twice more.
+    fn becomes(&self, made: u64) {
+        let evaluated = || self.handle.told().counts.evaluations;
+        wait_for("transitions are in the spool", || self.made() >= made);
+        let before = evaluated();
+        wait_for("evaluations go on", || evaluated() > before + 1 || self.handle.told().rules == 0);
+        assert_eq!(self.made(), made);
+    }
+
+    /// As a crash does: nothing is written at the end.
+    fn crash(self) {
+        assert!(self.running.stop().is_some());
+    }
+}
+
+fn wait_for(what: &str, met: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !met() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn on_disk(folder: &Path) -> Json {
+    serde_json::from_slice(&spool::state::read(&folder.join("spool"), "alerts").unwrap().unwrap()).unwrap()
+}
+
+const ALWAYS: &str = "- {name: g, rules: [{alert: Always, expr: 'vector(1)'}]}\n";
+const NONE: &str = "- {name: g, rules: [{record: a, expr: 'vector(1)'}]}\n";
+
+#[test]
+fn a_transition_stands_in_the_states_before_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = Run::start(folder, "a", config(folder, ALWAYS, "1"));
+    run.becomes(1);
+    run.crash();
+    let state = on_disk(folder);
+    assert_eq!((&state["from"], state["announcing"].as_array().unwrap().len()), (&json!(0), 1), "{state}");
+
+    // After it was put into the spool: that is seen, and its end is told.
+    let run = Run::start(folder, "b", config(folder, NONE, "1"));
+    run.becomes(1);
+    let told = run.told();
+    let [fired, resolved] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&*fired.0, &*resolved.0, &fired.2), ("firing", "resolved", &resolved.2));
+    run.crash();
+
+    // Before: it is told now. The spool is of the time before the first run's.
+    for after in [NONE, ALWAYS] {
+        std::fs::remove_dir_all(folder.join("spool")).unwrap();
+        std::fs::create_dir(folder.join("spool")).unwrap();
+        spool::state::write(&folder.join("spool"), "alerts", state.to_string().as_bytes()).unwrap();
+        let run = Run::start(folder, "c", config(folder, after, "1"));
+        run.becomes(if after == NONE { 2 } else { 1 });
+        assert_eq!(run.told()[..], told[..run.made() as usize]);
+        run.crash();
+    }
+}
+
+#[test]
+fn alerts_that_fire_end_under_old_labels_and_begin_under_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = Run::start(folder, "a", config(folder, ALWAYS, "1"));
+    run.becomes(1);
+    run.handle.reload(config(folder, ALWAYS, "2"));
+    run.becomes(3);
+    run.crash();
+    // And the same over a restart; what has no rule any more ends under the labels that it was told with.
+    let run = Run::start(folder, "b", config(folder, ALWAYS, "3"));
+    run.becomes(2);
+    run.crash();
+    let run = Run::start(folder, "c", config(folder, NONE, "4"));
+    run.becomes(1);
+    let told = run.told();
+    let found: Vec<(&str, &str)> = told.iter().map(|(state, floor, _)| (state.as_str(), floor.as_str())).collect();
+    let (firing, resolved) = ("firing", "resolved");
+    assert_eq!(found, [(firing, "1"), (resolved, "1"), (firing, "2"), (resolved, "2"), (firing, "3"), (resolved, "3")]);
+    assert!(told.iter().all(|one| one.2 == told[0].2), "it began once: {told:?}");
+    run.crash();
+}
+
+#[tokio::test]
+async fn a_sampler_that_hangs_is_a_target_that_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "- {name: g, rules: [{record: load, expr: 'node_load1 * up'}]}\n", "1");
+    let (send, readings) = watch::channel(None);
+    let parts = Parts {
+        config,
+        readings,
+        describe: Box::new(|_, _| ()),
+        series: Shared::default(),
+        post: None,
+        states: folder.path().to_owned(),
+    };
+    let (handle, running) = spawn(parts).unwrap();
+    let becomes = async |expr: &str, values: &[f64]| {
+        let expr = rules::parse(expr).unwrap();
+        let same = |value: &rules::Value| match value {
+            rules::Value::Vector(found) => found.iter().map(|(_, value)| *value).eq(values.iter().copied()),
+            _ => false,
+        };
+        while !handle.query(expr.clone(), None).await.is_ok_and(|value| same(&value)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    send.send_replace(Some(Arc::new(reading())));
+    tokio::time::timeout(patience, becomes("up{job='node'}", &[1.0])).await.unwrap();
+    tokio::time::timeout(patience, becomes("count(node_load1)", &[1.0])).await.unwrap();
+    let endless = rules::parse("sum_over_time(count_over_time(up[1d:1s])[1d:1s])").unwrap();
+    let error = handle.query(endless, None).await.unwrap_err();
+    assert!(matches!(&error, QueryError::Failed(_)), "{error}");
+    send.send_replace(Some(Arc::new(reading().made(Duration::from_secs(60)))));
+    tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
+    tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();
+    assert!(running.stop().is_some());
+}
