@@ -338,7 +338,8 @@ impl Keeper {
 pub(super) fn over_bounds(outbox: &mut Outbox, look_at_age: bool) -> Option<(Kind, SegmentInfo, LossReason)> {
     if let Some(pressed) = outbox.pressed.take() {
         // What is less valuable makes room; metrics also for themselves.
-        let victims = Kind::ALL.into_iter().filter(|kind| *kind < pressed || *kind == Kind::Metrics);
+        let victims =
+            Kind::BY_WORTH.into_iter().filter(|kind| kind.worth() < pressed.worth() || *kind == Kind::Metrics);
         let found = victims.filter_map(|kind| Some((kind, outbox.shelves.get(kind as usize)?.log.oldest()?))).next();
         if let Some((kind, oldest)) = found {
             return Some((kind, oldest, LossReason::Full));

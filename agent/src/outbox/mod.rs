@@ -153,6 +153,13 @@ impl Outbox {
         Ok(seq)
     }
 
+    /// A kind found no room.
+    fn press(&mut self, kind: Kind) {
+        if self.pressed.is_none_or(|pressed| pressed.worth() < kind.worth()) {
+            self.pressed = Some(kind);
+        }
+    }
+
     fn put_encoded(&mut self, kind: Kind, head: &[u8], payload: &[u8]) -> Result<(), PutError> {
         if let Some(gone) = &self.gone {
             return Err(PutError::Disk(gone.clone()));
@@ -162,12 +169,12 @@ impl Outbox {
             return Err(PutError::Large(payload.len(), most));
         }
         if self.bytes() + payload.len() as u64 > self.max_bytes {
-            self.pressed = self.pressed.max(Some(kind));
+            self.press(kind);
             return Err(PutError::Full(format!("{} bytes", self.max_bytes)));
         }
         self.shelf(kind).put(head, payload).map_err(|error| match error {
             AppendError::NoSpace(_) => {
-                self.pressed = self.pressed.max(Some(kind));
+                self.press(kind);
                 PutError::Full(error.to_string())
             }
             AppendError::TooLarge { bytes, most } => PutError::Large(bytes, most),

@@ -248,6 +248,40 @@ fn a_name_that_changes_to_and_fro_sets_aside_each_time() {
 }
 
 #[test]
+fn alerts_make_room_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    post.put(now(), logs(10)).unwrap();
+    let alert = serde_json::json!({
+        "state": "firing",
+        "alert": {"fingerprint": "0", "labels": {}, "value": 1, "active_at": now(), "fired_at": now()},
+    });
+    let alert: wire::messages::AlertTransition = serde_json::from_value(alert).unwrap();
+    post.put(now(), alert).unwrap();
+    post.put(now(), Pipeline { records: vec![] }).unwrap();
+    let mut outbox = post.lock();
+    for (pressed, gone) in [
+        (Kind::Metrics, None),
+        (Kind::Logs, None),
+        (Kind::Pipeline, Some(Kind::Logs)),
+        (Kind::Jobs, Some(Kind::Logs)),
+        (Kind::Alerts, Some(Kind::Logs)),
+    ] {
+        outbox.press(pressed);
+        assert_eq!(keeper::over_bounds(&mut outbox, false).map(|(kind, ..)| kind), gone, "for {pressed}");
+    }
+    // What is worth more is not forgotten for what is worth less.
+    outbox.press(Kind::Alerts);
+    outbox.press(Kind::Pipeline);
+    assert_eq!(outbox.pressed, Some(Kind::Alerts));
+    drop(outbox);
+    for (at, kind) in Kind::BY_WORTH.into_iter().enumerate() {
+        assert_eq!(kind.worth(), at);
+    }
+}
+
+#[test]
 fn what_can_not_be_read_for_now_is_not_too_old() {
     let dir = tempfile::tempdir().unwrap();
     let (post, _keeping) = start(dir.path(), "a");
