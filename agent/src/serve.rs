@@ -180,6 +180,15 @@ impl Server {
 
     /// Prometheus' instant query, over what is kept for rules and over the last reading.
     async fn query(&self, request: &Request) -> Response {
+        if !request.peer.is_local() && !request.authenticated {
+            // Rules wait while a query is evaluated: scrapers may read everything, but not have that.
+            let why = format!(
+                "{} may not query: only programs on this host may, over loopback or the Unix socket, and peers that prove \
+                 who they are (`serve.web_config_file`)",
+                request.peer
+            );
+            return json(StatusCode::FORBIDDEN, &rules::fault("forbidden", &why));
+        }
         let mut text = None;
         let mut time = None;
         for (name, value) in pairs(request.query.as_deref().unwrap_or_default()) {
@@ -212,7 +221,7 @@ impl Server {
             Err(error @ QueryError::Failed(_)) => {
                 json(StatusCode::UNPROCESSABLE_ENTITY, &rules::fault("execution", &error.to_string()))
             }
-            Err(error @ QueryError::Busy) => {
+            Err(error @ (QueryError::Busy | QueryError::Stopping)) => {
                 json(StatusCode::SERVICE_UNAVAILABLE, &rules::fault("unavailable", &error.to_string()))
             }
         }

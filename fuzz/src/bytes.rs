@@ -132,7 +132,9 @@ fn promql(text: &str) {
 /// A template that is accepted becomes a text within its bound, or says where it failed.
 fn template(text: &str) {
     let up = || rules::Labels::new([("__name__", "up"), ("instance", "a:9100")]);
-    let data = Data { labels: &up(), value: 0.5, external_labels: &up(), external_url: "http://a/b", at: 1000 };
+    let (labels, work) = (up(), rules::eval::Work::new(&rules::eval::Options::default()));
+    let data =
+        Data { labels: &labels, value: 0.5, external_labels: &labels, external_url: "http://a/b", at: 1000, work: &work };
     let fault = match Template::parse(text) {
         Ok(template) => match template.render(&data, &|_| Ok(vec![(up(), 1.0), (up().nameless(), f64::NAN)])) {
             Ok(rendered) => return assert!(rendered.len() <= rules::template::MAX_OUTPUT + text.len()),

@@ -37,6 +37,8 @@ pub struct RulesSection {
     pub job: String,
     /// The label `instance`; the host's name where absent.
     pub instance: Option<String>,
+    /// Whether alerts stay what they are while what their rules look at can't be read.
+    pub keep_last_state_on_missing: bool,
     /// The most series that are kept.
     pub max_series: usize,
     /// The most that their samples may take.
@@ -56,6 +58,7 @@ impl Default for RulesSection {
             interval: Duration::from_secs(10),
             job: "node".to_owned(),
             instance: None,
+            keep_last_state_on_missing: false,
             max_series: 10_000,
             max_bytes: 64 << 20,
             max_history: Duration::from_secs(8 * 86_400),

@@ -1,9 +1,11 @@
 //! The thread that evaluates.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +16,7 @@ use rules::labels::Matcher;
 use rules::sample::NAME;
 use rules::window::{Limits, Source, Window};
 use rules::{Labels, Rules, Sample, Series, Storage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 use wire::messages::{Alert, AlertState, AlertTransition};
 use wire::{Kind, Timestamp};
@@ -23,6 +25,7 @@ use super::answer::text;
 use super::series::{Maker, Shared};
 use super::states::{OnDisk, States};
 use super::told::{Evaluation, Told};
+use crate::collectors::{self, Status};
 use crate::config::Config;
 use crate::outbox::{Post, PutError};
 use crate::sampler::Reading;
@@ -44,8 +47,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// What a query may take: as long as it runs, no rule is evaluated, and the agent does not stop.
 const QUERY_TIME: Duration = Duration::from_secs(2);
 
-/// Requests that wait for the thread.
-const MOST_COMMANDS: usize = 16;
+/// Reloads that wait for the thread. Only the last one counts, but each has to be seen.
+const MOST_COMMANDS: usize = 64;
+
+/// Queries that wait for the thread: together they take it away from rules for no longer than an interval.
+const MOST_QUERIES: usize = 4;
+
+/// How long the end waits for the thread. An evaluation is cut short; what may take longer is the disk.
+const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// Rules and windows are on the heap; what stands here are the walks over expressions, whose depth is bounded.
 const STACK: usize = 2 << 20;
@@ -75,6 +84,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     told: watch::Receiver<Arc<Told>>,
     firing: Firing,
+    queries: Arc<Semaphore>,
 }
 
 /// The alerts that fire; nothing before that is known.
@@ -83,8 +93,11 @@ pub type Firing = watch::Receiver<Option<Arc<Vec<Alert>>>>;
 /// The thread itself.
 #[derive(Debug)]
 pub struct Running {
-    thread: JoinHandle<Last>,
+    thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
+    /// Cuts an evaluation short.
+    stopping: Arc<AtomicBool>,
+    last: std::sync::mpsc::Receiver<Last>,
 }
 
 /// The states at the end.
@@ -95,7 +108,16 @@ pub struct Last(States, OnDisk);
 enum Command {
     Reload(Arc<Config>),
     Refused,
-    Query(Box<Expr>, Option<Millis>, oneshot::Sender<Result<rules::Value, String>>),
+    Query(Query),
+}
+
+/// A question, and where its answer goes. Its turn ends with it.
+#[derive(Debug)]
+struct Query {
+    expr: Box<Expr>,
+    at: Option<Millis>,
+    reply: oneshot::Sender<Result<rules::Value, String>>,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// Why a query has no answer.
@@ -105,8 +127,11 @@ pub enum QueryError {
     #[error("{0}")]
     Failed(String),
     /// The thread has too much to do, or is gone.
-    #[error("rules are being evaluated; try again")]
+    #[error("{MOST_QUERIES} queries wait already for the rules to be evaluated; try again in a moment")]
     Busy,
+    /// The agent stops.
+    #[error("the agent stops")]
+    Stopping,
 }
 
 impl Handle {
@@ -134,9 +159,11 @@ impl Handle {
 
     /// Evaluates an expression over what is kept for rules and over the last reading.
     pub async fn query(&self, expr: Expr, at: Option<Millis>) -> Result<rules::Value, QueryError> {
+        let turn = self.queries.clone().try_acquire_owned().map_err(|_| QueryError::Busy)?;
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(Command::Query(Box::new(expr), at, reply)).map_err(|_| QueryError::Busy)?;
-        answer.await.map_err(|_| QueryError::Busy)?.map_err(QueryError::Failed)
+        let query = Query { expr: Box::new(expr), at, reply, _turn: turn };
+        self.commands.try_send(Command::Query(query)).map_err(|_| QueryError::Busy)?;
+        answer.await.map_err(|_| QueryError::Stopping)?.map_err(QueryError::Failed)
     }
 
     /// Returns when the thread has ended, which it does not as long as this is there.
@@ -146,11 +173,23 @@ impl Handle {
 }
 
 impl Running {
-    /// Ends it. What this gives is written when the spool is synced: it says what was announced.
+    /// Ends it. What this gives is written when the spool is synced: it says what was announced. Nothing where the thread
+    /// panicked, or hangs: then the states that it wrote last are good.
     pub fn stop(self) -> Option<Last> {
+        self.stopping.store(true, Ordering::Relaxed);
         // One that is gone already has said why.
         let _ = self.stop.send(());
-        self.thread.join().ok()
+        match self.last.recv_timeout(STOP_TIME) {
+            Ok(last) => {
+                let _ = self.thread.join();
+                Some(last)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                warn!("rules do not stop being evaluated, or the disk hangs: the agent ends without them");
+                None
+            }
+        }
     }
 }
 
@@ -168,11 +207,16 @@ pub fn spawn(parts: Parts) -> std::io::Result<(Handle, Running)> {
     let (fire, firing) = watch::channel(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (stop, stopped) = oneshot::channel();
+    let (give, last) = std::sync::mpsc::channel();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let flag = stopping.clone();
     let thread = thread::Builder::new().name("rules".to_owned()).stack_size(STACK).spawn(move || {
-        let runner = Runner::new(parts, tell, fire);
-        runtime.block_on(runner.run(inbox, stopped))
+        let runner = Runner::new(parts, tell, fire, flag);
+        // Nobody may wait for it any more.
+        let _ = give.send(runtime.block_on(runner.run(inbox, stopped)));
     })?;
-    Ok((Handle { commands, told, firing }, Running { thread, stop }))
+    let queries = Arc::new(Semaphore::new(MOST_QUERIES));
+    Ok((Handle { commands, told, firing, queries }, Running { thread, stop, stopping, last }))
 }
 
 struct Runner {
@@ -199,6 +243,40 @@ struct Runner {
     fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
     /// What the window had no room for, said once.
     crowded: bool,
+    stopping: Arc<AtomicBool>,
+    unread: Unread,
+}
+
+/// What can't be read at the moment. Only known where states are to be kept meanwhile.
+#[derive(Debug, Default)]
+struct Unread {
+    keep: bool,
+    /// The collector of each metric that rules look at.
+    collectors: BTreeMap<String, &'static str>,
+    /// Metrics whose collector failed.
+    names: BTreeSet<String>,
+}
+
+impl Unread {
+    fn note(&mut self, name: &str, section: Section) {
+        if let Section::Of(collector) = section
+            && self.keep
+            && self.collectors.get(name) != Some(&collector)
+        {
+            self.collectors.insert(name.to_owned(), collector);
+        }
+    }
+
+    /// Of the collectors, these failed.
+    fn failed(&mut self, failed: impl Fn(&str) -> bool) {
+        let names = self.collectors.iter().filter(|(_, collector)| failed(collector));
+        self.names = names.map(|(name, _)| name.clone()).collect();
+    }
+
+    fn is(&self, selector: &Selector) -> bool {
+        let names = |name: &String| selector.matchers.iter().all(|m| m.name != NAME || m.matches(name));
+        self.names.iter().any(names)
+    }
 }
 
 fn settings(config: &Config) -> group::Settings {
@@ -234,7 +312,12 @@ fn now() -> Millis {
 }
 
 impl Runner {
-    fn new(parts: Parts, tell: watch::Sender<Arc<Told>>, fire: watch::Sender<Option<Arc<Vec<Alert>>>>) -> Self {
+    fn new(
+        parts: Parts,
+        tell: watch::Sender<Arc<Told>>,
+        fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
         let Parts { config, readings, describe, series, post, states } = parts;
         let rules = config.fresh_rules.take();
         let count = rules.count();
@@ -271,6 +354,8 @@ impl Runner {
             tell,
             fire,
             crowded: false,
+            stopping,
+            unread: Unread { keep: config.rules.keep_last_state_on_missing, ..Unread::default() },
         };
         runner.source = runner.window.source(runner.target.clone());
         if let Some(saved) = saved {
@@ -402,7 +487,7 @@ impl Runner {
                 self.told.reloaded = false;
                 self.tell();
             }
-            Command::Query(expr, at, reply) => {
+            Command::Query(Query { expr, at, reply, _turn }) => {
                 if self.rules == 0
                     && let Some(reading) = &self.last
                 {
@@ -417,6 +502,7 @@ impl Runner {
                     target: &self.target,
                     until: Instant::now() + QUERY_TIME,
                     reply: &reply,
+                    stopping: &self.stopping,
                 };
                 let value = rules::evaluate(&expr, &present, at.unwrap_or_else(now), &Options::default());
                 // Whoever asked may have gone away.
@@ -448,15 +534,21 @@ impl Runner {
             if family.section == Section::Rules {
                 continue;
             }
-            let wanted = match family.head.suffix {
-                "" => round.family(&family.head.name),
-                suffix => round.family(&format!("{}{suffix}", family.head.name)),
+            let name = match family.head.suffix {
+                "" => Cow::Borrowed(&*family.head.name),
+                suffix => Cow::Owned(format!("{}{suffix}", family.head.name)),
             };
-            if wanted {
+            if round.family(&name) {
+                self.unread.note(&name, family.section);
                 family.samples.iter().for_each(|sample| round.sample(sample.labels.iter(), sample.value));
             }
         }
         let crowded = round.end().left_out;
+        if self.unread.keep {
+            let failed = |status: &&Status| matches!(status.state, collectors::State::Failed(_));
+            let failed: Vec<&str> = reading.collectors.iter().filter(failed).map(|status| status.name).collect();
+            self.unread.failed(|collector| failed.contains(&collector));
+        }
         if let Some(error) = &crowded
             && !self.crowded
         {
@@ -471,6 +563,7 @@ impl Runner {
             self.down = None;
         } else if self.rules > 0 && self.down.is_none_or(|at| at.elapsed() >= reading.interval) {
             self.down = Some(Instant::now());
+            self.unread.failed(|_| true);
             if let Ok(mut round) = self.window.round(self.source, now()) {
                 if round.family("up") {
                     round.sample(std::iter::empty(), 0.0);
@@ -486,12 +579,17 @@ impl Runner {
         let mut evaluated = false;
         // Each group once: those that take longer than their interval must not keep everybody else waiting.
         for _ in 0..self.engine.groups().count() {
+            if self.stopping.load(Ordering::Relaxed) {
+                break;
+            }
             let Some(due) = self.engine.due(now()) else { break };
             let begun = Instant::now();
-            let round = self.engine.evaluate(&due, &mut self.window);
+            let mut store = UntilStop { window: &mut self.window, stopping: &self.stopping, unread: &self.unread };
+            let round = self.engine.evaluate(&due, &mut store);
             let took = begun.elapsed();
             self.told.evaluation = Evaluation { total: self.told.evaluation.total + took, last: took };
-            for group::RuleFault { file, group, rule, message } in &round.faults {
+            let cut_short = self.stopping.load(Ordering::Relaxed);
+            for group::RuleFault { file, group, rule, message } in round.faults.iter().filter(|_| !cut_short) {
                 warn!("{file}: rule {rule} of group {group}: {message}");
             }
             if round.changed {
@@ -556,7 +654,8 @@ impl Runner {
         let Some(post) = self.post.clone() else { return };
         while let Some((time, transition)) = self.unsent.front() {
             match post.put(*time, transition.clone()) {
-                Ok(_) => {}
+                // It need not stand among what is being announced for long.
+                Ok(_) => self.states.changed(),
                 Err(error @ PutError::Large(..)) => self.lost(&error.to_string()),
                 // There is room again when older records of less value went, or the disk is well.
                 Err(_) => return,
@@ -646,6 +745,7 @@ struct Present<'a> {
     target: &'a [(String, String)],
     /// When it has taken long enough.
     until: Instant,
+    stopping: &'a AtomicBool,
     /// Closed when whoever asked has gone away.
     reply: &'a oneshot::Sender<Result<rules::Value, String>>,
 }
@@ -674,8 +774,8 @@ impl Present<'_> {
 }
 
 impl Storage for Present<'_> {
-    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
-        let mut found = self.window.series(selector, after, until);
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series> {
+        let mut found = self.window.series(selector, after, until, most);
         // One that is overdue has ended.
         let Some(reading) = self.last.filter(|reading| reading.overdue().is_none()) else { return found };
         let time = reading.snapshot.time.as_millis();
@@ -703,7 +803,52 @@ impl Storage for Present<'_> {
         found
     }
 
+    fn examined(&self, selector: &Selector) -> usize {
+        let families = self.last.map(|reading| &reading.snapshot.families).into_iter().chain([self.own]);
+        let samples = families.flat_map(Families::iter).map(|family| family.samples.len());
+        self.window.examined(selector) + samples.sum::<usize>()
+    }
+
     fn given_up(&self) -> bool {
-        self.reply.is_closed() || Instant::now() >= self.until
+        self.reply.is_closed() || self.stopping.load(Ordering::Relaxed) || Instant::now() >= self.until
+    }
+}
+
+/// The window, for as long as the agent goes on.
+struct UntilStop<'a> {
+    window: &'a mut Window,
+    unread: &'a Unread,
+    stopping: &'a AtomicBool,
+}
+
+impl Storage for UntilStop<'_> {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series> {
+        self.window.series(selector, after, until, most)
+    }
+
+    fn latest(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<(Labels, Sample)> {
+        self.window.latest(selector, after, until)
+    }
+
+    fn examined(&self, selector: &Selector) -> usize {
+        self.window.examined(selector)
+    }
+
+    fn given_up(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl group::Store for UntilStop<'_> {
+    fn add(&mut self, labels: &Labels, sample: Sample) {
+        self.window.add(labels, sample);
+    }
+
+    fn covered_since(&self, selector: &Selector) -> Option<Millis> {
+        self.window.covered_since(selector)
+    }
+
+    fn doubtful(&self, selector: &Selector) -> bool {
+        self.unread.is(selector)
     }
 }

@@ -26,13 +26,21 @@ fn reading() -> Reading {
 }
 
 fn config(folder: &Path, groups: &str, floor: &str) -> Arc<Config> {
+    config_keeping(folder, groups, floor, false)
+}
+
+fn config_keeping(folder: &Path, groups: &str, floor: &str, keep: bool) -> Arc<Config> {
     let file = folder.join("r.yml");
     std::fs::write(&file, format!("groups:\n{groups}")).unwrap();
     let files = vec![file.display().to_string()];
     let rules = RulesSection { files, interval: Duration::from_millis(100), ..RulesSection::default() };
+    let rules = RulesSection { keep_last_state_on_missing: keep, ..rules };
     let labels = serde_json::from_value(json!({"floor": floor})).unwrap();
     Arc::new(Config::from_file(File { rules, labels, ..File::default() }).unwrap())
 }
+
+/// State, label `floor` and when it began to fire.
+type Said = (String, String, String);
 
 /// A run of the agent, as far as rules and the spool go.
 struct Run {
@@ -68,8 +76,8 @@ impl Run {
         Self { handle, running, post, _keeping: keeping, _readings: send }
     }
 
-    /// All that is in the spool of transitions: state, label `floor` and when it began to fire.
-    fn told(&self) -> Vec<(String, String, String)> {
+    /// All transitions that are in the spool.
+    fn told(&self) -> Vec<Said> {
         let status: TierStatus = serde_json::from_value(json!({
             "v": 1, "group": "g", "member": "m", "state": "online", "time": "2026-01-01T00:00:00Z", "sink": "test",
             "kinds": Kind::ALL, "durable": true, "version": "0",
@@ -78,7 +86,7 @@ impl Run {
         self.post.lock().connected();
         self.post.lock().tier_status(&status);
         self.post.ring();
-        let told: RefCell<BTreeMap<(String, u64), (String, String, String)>> = RefCell::default();
+        let told: RefCell<BTreeMap<(String, u64), Said>> = RefCell::default();
         wait_for("all are due, once the group stands on the disk", || {
             let mut outbox = self.post.lock();
             told.borrow_mut().extend(std::iter::from_fn(|| outbox.take()).map(|out| {
@@ -129,13 +137,24 @@ const NONE: &str = "- {name: g, rules: [{record: a, expr: 'vector(1)'}]}\n";
 
 #[test]
 fn a_transition_stands_in_the_states_before_it_is_told() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, state) = loop {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Run::start(folder.path(), "a", config(folder.path(), ALWAYS, "1"));
+        let mut seen = Instant::now();
+        while run.made() == 0 {
+            seen = Instant::now();
+        }
+        let state = on_disk(folder.path());
+        let took = seen.elapsed();
+        run.crash();
+        // It stands there for half a second: on a busy machine it may be over.
+        if took < Duration::from_millis(300) {
+            break (folder, state);
+        }
+    };
     let folder = folder.path();
-    let run = Run::start(folder, "a", config(folder, ALWAYS, "1"));
-    run.becomes(1);
-    run.crash();
-    let state = on_disk(folder);
     assert_eq!((&state["from"], state["announcing"].as_array().unwrap().len()), (&json!(0), 1), "{state}");
+    spool::state::write(&folder.join("spool"), "alerts", state.to_string().as_bytes()).unwrap();
 
     // After it was put into the spool: that is seen, and its end is told.
     let run = Run::start(folder, "b", config(folder, NONE, "1"));
@@ -215,4 +234,44 @@ async fn a_sampler_that_hangs_is_a_target_that_is_down() {
     tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
     tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();
     assert!(running.stop().is_some());
+}
+
+#[test]
+fn alerts_stay_what_they_are_while_their_collector_fails_where_that_is_wanted() {
+    const HIGH: &str = "- {name: g, rules: [{alert: High, expr: 'node_load1 > 5'}]}\n";
+    for keep in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let proc = folder.path().join("proc");
+        std::fs::create_dir(&proc).unwrap();
+        let root = HostRoot { proc: proc.clone(), ..HostRoot::default() };
+        let settings =
+            CollectorSettings { disable_defaults: true, enable: vec!["loadavg".to_owned()], ..Default::default() };
+        let run = Run::start(folder.path(), "a", config_keeping(folder.path(), HIGH, "1", keep));
+        let mut sampler = Sampler::new(&root, &settings, Shared::default());
+        let mut reads = |load: &str| {
+            std::fs::write(proc.join("loadavg"), load).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+            run._readings.send_replace(Some(sampler.forgetful(Duration::from_millis(100))));
+        };
+        reads("7.00 1.00 1.00 1/100 1\n");
+        run.becomes(1);
+        reads("nonsense\n");
+        run.becomes(if keep { 1 } else { 2 });
+        reads("1.00 1.00 1.00 1/100 1\n");
+        run.becomes(2);
+        run.crash();
+    }
+}
+
+#[test]
+fn an_evaluation_is_cut_short_by_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let endless = "sum_over_time(count_over_time(vector(1)[1d:1s])[30d:1s])";
+    let groups =
+        format!("- {{name: g, rules: [{{record: a, expr: '{endless}'}}, {{record: b, expr: '{endless}'}}]}}\n");
+    let run = Run::start(folder, "a", config(folder, &groups, "1"));
+    // Until it evaluates, most probably.
+    std::thread::sleep(Duration::from_millis(300));
+    run.crash();
 }

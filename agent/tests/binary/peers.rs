@@ -75,6 +75,9 @@ fn a_push_from_another_host_is_refused_though_it_may_scrape() {
     for path in ["/metrics", "/healthz", "/"] {
         assert_eq!(asked(&agent, OUTSIDE, path, &[]).0, 200, "{path}");
     }
+    let (status, body) = asked(&agent, OUTSIDE, "/api/v1/query?query=up", &[]);
+    assert!(status == 403 && body.contains("forbidden") && body.contains(" may not query: only programs"), "{body}");
+    assert_eq!(asked(&agent, "127.0.0.1", "/api/v1/query?query=up", &[]).0, 200);
     for path in ["/v1/logs", "/v1/pipeline"] {
         let (status, body) = asked(&agent, OUTSIDE, path, LINE);
         assert_eq!(status, 403, "{body}");
@@ -104,6 +107,7 @@ fn a_peer_that_proves_who_it_is_may_push_from_another_host() {
     let token = ["--header", "authorization: Bearer peer-0123456789abcdef"];
     let (status, body) = asked(&agent, OUTSIDE, "/v1/logs", &[LINE, &token].concat());
     assert_eq!(status, 503, "only the broker is missing: {body}");
+    assert_eq!(asked(&agent, OUTSIDE, "/api/v1/query?query=up", &token).0, 200);
     for from in [OUTSIDE, "127.0.0.1"] {
         assert_eq!(asked(&agent, from, "/v1/logs", LINE).0, 401, "{from}");
         assert_eq!(asked(&agent, from, "/metrics", &[]).0, 401, "{from}");

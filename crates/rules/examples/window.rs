@@ -541,7 +541,11 @@ fn round(host: &Host) -> Result<(), Box<dyn Error>> {
     for _ in 0..20 {
         let begin = Instant::now();
         let read = |need: &Need| {
-            window.series(&need.selector, time - need.back, time).iter().map(|s| s.samples.len()).sum::<usize>()
+            window
+                .series(&need.selector, time - need.back, time, usize::MAX)
+                .iter()
+                .map(|s| s.samples.len())
+                .sum::<usize>()
         };
         samples = all.iter().map(read).sum::<usize>();
         range = range.min(nanoseconds(begin, 1));

@@ -36,13 +36,19 @@ pub struct Series {
 /// Where samples are. [`crate::window::Window`] is one; tests and files are others.
 pub trait Storage {
     /// The series that match, each with its samples in (after, until], the markers of their ends included. Series without
-    /// such a sample are left out. The selector's offset is no matter: the caller has counted it in.
-    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series>;
+    /// such a sample are left out. The selector's offset is no matter: the caller has counted it in. With more than `most`
+    /// samples, it is no use to go on: the caller does not take so many.
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series>;
 
     /// The same with only the newest sample of each.
     fn latest(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<(Labels, Sample)> {
         let newest = |series: Series| series.samples.last().map(|sample| (series.labels.clone(), *sample));
-        self.series(selector, after, until).into_iter().filter_map(newest).collect()
+        self.series(selector, after, until, usize::MAX).into_iter().filter_map(newest).collect()
+    }
+
+    /// How many series have to be looked at to find those that match: that takes its time also where none does.
+    fn examined(&self, _selector: &Selector) -> usize {
+        0
     }
 
     /// Whether nobody waits for the value any more. It is asked again and again, and then the evaluation fails.

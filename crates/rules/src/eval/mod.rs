@@ -1,9 +1,10 @@
 //! An expression's value at one moment, as Prometheus 3.14 would tell it: floats only.
 //!
 //! A walk of the tree. Subqueries evaluate their expression step by step over samples that are read once. Two bounds
-//! keep bad expressions from taking the host's memory and time: [`Options::max_samples`] of what is held at once, and a
-//! multiple of it of what is looked at in all.
+//! keep bad expressions from taking the host's memory and time: [`Options::max_samples`] of what is held at once, and
+//! [`Work`], a multiple of it, of what is looked at in all.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::ast::{Call, Expr, Kind, Millis, Selector};
@@ -26,7 +27,7 @@ mod time;
 /// Labels that describe the metric and go together with its name.
 const METADATA: [&str; 3] = [NAME, "__type__", "__unit__"];
 /// How many times [`Options::max_samples`] may be looked at in one evaluation.
-const LOOKS: usize = 4;
+const LOOKS: usize = 2;
 
 /// How expressions are evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +65,10 @@ pub enum EvalError {
     /// More samples at once than [`Options::max_samples`].
     #[error("query processing would load too many samples into memory: {0} at once is the limit, select fewer series")]
     TooManySamples(usize),
-    /// Too much for one evaluation: a subquery with very many steps.
-    #[error("the expression looks at more than {0} samples: give its subqueries longer steps or shorter ranges")]
+    /// Too much for one evaluation, or for all templates of a rule: a subquery with very many steps.
+    #[error(
+        "it looks at more than {0} samples: select fewer series, or give subqueries longer steps or shorter ranges"
+    )]
     TooMuchWork(usize),
     /// [`Storage::given_up`].
     #[error("the evaluation took too long: select fewer series, or give subqueries longer steps")]
@@ -75,10 +78,41 @@ pub enum EvalError {
     Bug(String),
 }
 
+/// What evaluations that belong together may still look at, in samples.
+#[derive(Debug, Clone)]
+pub struct Work {
+    limit: usize,
+    done: Cell<usize>,
+}
+
+impl Work {
+    /// As much as one evaluation may do.
+    pub fn new(options: &Options) -> Self {
+        Self { limit: options.max_samples.saturating_mul(LOOKS), done: Cell::new(0) }
+    }
+
+    /// Counts samples that are looked at, or what takes about as long.
+    pub fn look(&self, samples: usize) -> Result<(), EvalError> {
+        self.done.set(self.done.get().saturating_add(samples));
+        if self.done.get() > self.limit { Err(EvalError::TooMuchWork(self.limit)) } else { Ok(()) }
+    }
+}
+
 /// Evaluates an expression at a moment.
 pub fn evaluate(expr: &Expr, storage: &dyn Storage, at: Millis, options: &Options) -> Result<Value, EvalError> {
+    evaluate_within(expr, storage, at, options, &Work::new(options))
+}
+
+/// The same with a bound on its work that it shares with others.
+pub fn evaluate_within(
+    expr: &Expr,
+    storage: &dyn Storage,
+    at: Millis,
+    options: &Options,
+    work: &Work,
+) -> Result<Value, EvalError> {
     let mut evaluator =
-        Evaluator { storage, options, held: 0, looked: 0, steps: 0, ahead: Vec::new(), patterns: Vec::new() };
+        Evaluator { storage, options, held: 0, work, steps: 0, ahead: Vec::new(), patterns: Vec::new() };
     let expr = inner(expr);
     if matches!(expr.kind, Kind::Matrix(..) | Kind::Subquery(_)) {
         let mut series = evaluator.matrix(expr, at)?;
@@ -156,7 +190,7 @@ struct Evaluator<'a> {
     /// Samples in memory.
     held: usize,
     /// Samples looked at since the beginning.
-    looked: usize,
+    work: &'a Work,
     /// How many subqueries are around the node at hand.
     steps: usize,
     /// What selectors within subqueries read, sorted by their places in memory.
@@ -171,9 +205,12 @@ impl Evaluator<'_> {
         if self.storage.given_up() {
             return Err(EvalError::GivenUp);
         }
-        self.looked = self.looked.saturating_add(samples);
-        let limit = self.options.max_samples.saturating_mul(LOOKS);
-        if self.looked > limit { Err(EvalError::TooMuchWork(limit)) } else { Ok(()) }
+        self.work.look(samples)
+    }
+
+    /// How many more samples may be kept in memory.
+    fn room(&self) -> usize {
+        self.options.max_samples.saturating_sub(self.held)
     }
 
     /// Counts samples that are kept in memory, until they are [released](Self::release).
@@ -236,6 +273,7 @@ impl Evaluator<'_> {
         let until = at.saturating_sub(selector.offset);
         let after = until.saturating_sub(self.options.lookback);
         let Some(read) = self.ahead(selector).map(|ahead| Rc::clone(&ahead.series)) else {
+            self.look(self.storage.examined(selector))?;
             let mut newest = self.storage.latest(selector, after, until);
             newest.retain(|(_, sample)| !is_stale(sample.value));
             // Nothing is kept of it for longer than the walk: what is too much, is so at once.

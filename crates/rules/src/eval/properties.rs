@@ -158,9 +158,9 @@ struct Watched<'a> {
 }
 
 impl Storage for Watched<'_> {
-    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series> {
         self.asked.borrow_mut().push((selector.clone(), after));
-        self.memory.series(selector, after, until)
+        self.memory.series(selector, after, until, most)
     }
 }
 

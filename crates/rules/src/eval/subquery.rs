@@ -153,9 +153,13 @@ impl Evaluator<'_> {
 
     /// Reads a selector's samples without the markers of ends. They are held until they are released.
     fn samples(&mut self, selector: &Selector, after: Millis, until: Millis) -> Result<Vec<Series>, EvalError> {
-        let mut all = if after < until { self.storage.series(selector, after, until) } else { Vec::new() };
-        all.iter_mut().for_each(|series| series.samples.retain(|sample| !is_stale(sample.value)));
+        self.look(self.storage.examined(selector))?;
+        let most = self.room();
+        let mut all = if after < until { self.storage.series(selector, after, until, most) } else { Vec::new() };
         self.hold(all.iter().map(|series| series.samples.len()).sum())?;
+        let held: usize = all.iter().map(|series| series.samples.len()).sum();
+        all.iter_mut().for_each(|series| series.samples.retain(|sample| !is_stale(sample.value)));
+        self.release(held - all.iter().map(|series| series.samples.len()).sum::<usize>());
         Ok(all)
     }
 
@@ -214,7 +218,9 @@ impl Evaluator<'_> {
             Kind::Vector(selector) => {
                 let after = first.saturating_sub(selector.offset).saturating_sub(self.options.lookback);
                 let until = last.saturating_sub(selector.offset);
-                let all = if first <= last { self.storage.series(selector, after, until) } else { Vec::new() };
+                self.look(self.storage.examined(selector))?;
+                let most = self.room();
+                let all = if first <= last { self.storage.series(selector, after, until, most) } else { Vec::new() };
                 self.hold(all.iter().map(|series| series.samples.len()).sum())?;
                 self.ahead.push(Ahead { selector, series: Rc::new(all), named: None });
             }

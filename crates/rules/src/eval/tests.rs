@@ -98,6 +98,32 @@ fn a_range_function_takes_series_with_different_names_to_be_different_in_a_subqu
     assert_eq!(at("max_over_time(abs({__name__=~\"a|b\"} offset 1m)[1m:1m])"), EvalError::SameLabels.to_string());
 }
 
+/// A storage in which every search looks at 50 series.
+struct Wide(Memory);
+
+impl Storage for Wide {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series> {
+        self.0.series(selector, after, until, most)
+    }
+
+    fn examined(&self, _: &Selector) -> usize {
+        50
+    }
+}
+
+#[test]
+fn a_search_that_finds_nothing_takes_its_time_too() {
+    let bounded = Options { max_samples: 40, ..options() };
+    let at = |text: &str| evaluate(&crate::parse(text).unwrap(), &Wide(storage("g 0x49")), MINUTE, &bounded);
+    assert!(at("nothing").is_ok());
+    for text in ["nothing + nothing", "rate(nothing[1m]) + rate(nothing[2m])", "sum_over_time((a + b)[2m:1m])"] {
+        assert_eq!(at(text), Err(EvalError::TooMuchWork(80)), "{text}");
+    }
+    let (once, work) = (crate::parse("nothing").unwrap(), Work::new(&bounded));
+    let again = || evaluate_within(&once, &Wide(Memory::new()), MINUTE, &bounded, &work).is_ok();
+    assert_eq!([again(), again()], [true, false]);
+}
+
 #[test]
 fn bounds_stop_what_is_too_much() {
     let storage = storage("g 0x49");
@@ -105,12 +131,12 @@ fn bounds_stop_what_is_too_much() {
     let at = |expr| value(&storage, 50, expr, &bounded);
     assert_eq!(at("rate(g[1h])"), Err(EvalError::TooManySamples(40)));
     assert_eq!(at("sum(g) + rate(g[10m])").map(|_| ()), Ok(()));
-    assert_eq!(at("rate(nothing[100y:1ms] offset 200y)"), Err(EvalError::TooMuchWork(160)));
-    assert_eq!(at("max_over_time(vector(1)[100y:1ms])"), Err(EvalError::TooMuchWork(160)));
+    assert_eq!(at("rate(nothing[100y:1ms] offset 200y)"), Err(EvalError::TooMuchWork(80)));
+    assert_eq!(at("max_over_time(vector(1)[100y:1ms])"), Err(EvalError::TooMuchWork(80)));
     // A regular expression that takes its time, and a value that grows to some length.
     let long = (0..12).fold("g".to_owned(), |inner, _| format!("label_join({inner}, \"a\", \"xx\", \"a\", \"a\")"));
     let slow = format!("label_replace({long}, \"b\", \"\", \"a\", \"((x?){{99}}){{99}}y\")");
-    assert_eq!(at(&slow), Err(EvalError::TooMuchWork(160)));
+    assert_eq!(at(&slow), Err(EvalError::TooMuchWork(80)));
     // A label that doubles 40 times.
     let doubled = (0..40).fold("g".to_owned(), |inner, _| format!("label_join({inner}, \"a\", \"xx\", \"a\", \"a\")"));
     let error = value(&storage, 50, &doubled, &options()).unwrap_err();

@@ -12,6 +12,21 @@ pub(super) fn looks(expr: &Expr) -> Vec<(Selector, Millis)> {
     found
 }
 
+/// Whether one of the selectors in an expression is such.
+pub(super) fn any(expr: &Expr, is: &dyn Fn(&Selector) -> bool) -> bool {
+    match &expr.kind {
+        Kind::Number(_) | Kind::Text(_) => false,
+        Kind::Vector(selector) | Kind::Matrix(selector, _) => is(selector),
+        Kind::Subquery(subquery) => any(&subquery.expr, is),
+        Kind::Paren(inner) | Kind::Negated(inner) => any(inner, is),
+        Kind::Binary(binary) => any(&binary.left, is) || any(&binary.right, is),
+        Kind::Aggregate(aggregate) => {
+            aggregate.param.as_ref().is_some_and(|param| any(param, is)) || any(&aggregate.expr, is)
+        }
+        Kind::Call(call) => call.args.iter().any(|arg| any(arg, is)),
+    }
+}
+
 fn walk(expr: &Expr, ago: Millis, absence: bool, found: &mut Vec<(Selector, Millis)>) {
     let mut add = |selector: &Selector, back: Millis| {
         let back = ago.saturating_add(back).saturating_add(selector.offset).max(0);

@@ -26,11 +26,12 @@ mod looks;
 mod saved;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::ast::{Expr, Millis, Selector};
 use crate::eval::Options;
 use crate::file::{Group, Rule, Rules};
+use crate::sample::NAME;
 use crate::testing::Memory;
 use crate::window::Window;
 use crate::{Labels, Sample, Storage};
@@ -51,6 +52,13 @@ pub trait Store: Storage {
 
     /// Since when all that this selector matches is there. `None` if nothing is yet.
     fn covered_since(&self, selector: &Selector) -> Option<Millis>;
+
+    /// Whether series that this selector matches may be missing only because they could not be read. Alerts of rules that look
+    /// at them, also by way of what other rules record, then stay what they are where their result is missing. Never, as in
+    /// Prometheus, unless a store says so.
+    fn doubtful(&self, _selector: &Selector) -> bool {
+        false
+    }
 }
 
 impl Store for Window {
@@ -192,6 +200,8 @@ pub struct Engine {
     settings: Settings,
     groups: Vec<GroupState>,
     counts: Counts,
+    /// What rules record from series that may be missing only because they could not be read.
+    doubted: BTreeSet<String>,
 }
 
 /// What tells a rule from others over a reload: kind, name and labels.
@@ -256,7 +266,7 @@ impl Engine {
     /// With no alerts yet.
     pub fn new(rules: Rules, settings: Settings) -> Self {
         let groups = rules.groups.into_iter().map(|group| GroupState::new(group, &settings)).collect();
-        Self { settings, groups, counts: Counts::default() }
+        Self { settings, groups, counts: Counts::default(), doubted: BTreeSet::new() }
     }
 
     /// Takes over other external labels: templates show them from the next evaluation on.
@@ -304,7 +314,18 @@ impl Engine {
         }
         state.last = Some(due.at);
         for (rule, rule_state) in state.group.rules.iter().zip(&mut state.rules) {
-            let context = state::Context { settings: &self.settings, group: &state.group, rule, at: due.at };
+            let doubted = |selector: &Selector| {
+                let names = |name: &String| selector.matchers.iter().all(|m| m.name != NAME || m.matches(name));
+                store.doubtful(selector) || self.doubted.iter().any(names)
+            };
+            let doubt = looks::any(&rule.expr, &doubted);
+            if !rule.is_alert() {
+                match doubt {
+                    true => _ = self.doubted.insert(rule.name.clone()),
+                    false => _ = self.doubted.remove(&rule.name),
+                }
+            }
+            let context = state::Context { settings: &self.settings, group: &state.group, rule, at: due.at, doubt };
             rule_state.evaluate(&context, store, &mut self.counts, &mut round);
         }
         round
@@ -313,6 +334,8 @@ impl Engine {
     /// Takes over rules that were read anew. Where kind, name and labels are the same, the state stays, even where the rule
     /// moved into another file. Alerts that fire and whose rule is gone are resolved: they come back. Its series end.
     pub fn reload(&mut self, rules: Rules, now: Millis, store: &mut dyn Store) -> Vec<Alert> {
+        // Those that are still there say so again.
+        self.doubted.clear();
         let fresh = rules.groups.into_iter().map(|group| GroupState::new(group, &self.settings)).collect();
         let old = std::mem::replace(&mut self.groups, fresh);
         let mut strays = Strays::default();

@@ -6,7 +6,7 @@ use super::alert::{Active, Alert, RESOLVED_KEPT, State};
 use super::looks::looks;
 use super::{Counts, Health, Round, RuleFault, Settings, Store};
 use crate::ast::{Millis, Selector};
-use crate::eval::evaluate;
+use crate::eval::{EvalError, Work, evaluate, evaluate_within};
 use crate::file::{Action, Group, Rule};
 use crate::sample::{NAME, STALE};
 use crate::template::{Data, Template};
@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) group: &'a Group,
     pub(super) rule: &'a Rule,
     pub(super) at: Millis,
+    /// Whether results may be missing only because samples could not be read.
+    pub(super) doubt: bool,
 }
 
 impl Context<'_> {
@@ -45,9 +47,10 @@ impl Context<'_> {
         }
     }
 
-    fn query(&self, storage: &dyn Storage, text: &str) -> Result<Vec<(Labels, f64)>, String> {
+    fn query(&self, storage: &dyn Storage, text: &str, work: &Work) -> Result<Vec<(Labels, f64)>, String> {
         let expr = crate::parse(text).map_err(|error| error.to_string())?;
-        vector(evaluate(&expr, storage, self.at, &self.settings.options).map_err(|error| error.to_string())?)
+        let value = evaluate_within(&expr, storage, self.at, &self.settings.options, work);
+        vector(value.map_err(|error| error.to_string())?)
     }
 }
 
@@ -233,35 +236,44 @@ impl RuleState {
             let count = elements.len();
             return Err(self.exceeded(context, count, counts, round));
         }
-        let query = |text: &str| context.query(store, text);
+        // All templates of a rule have what one expression has.
+        let work = Work::new(&context.settings.options);
+        let query = |text: &str| context.query(store, text, &work);
         let mut failed = None;
-        let mut results = BTreeMap::new();
-        for (sample_labels, value) in elements {
+        let mut expand = |templates: &[(String, Template)], sample_labels: &Labels, value: f64| {
             let data = Data {
-                labels: &sample_labels,
+                labels: sample_labels,
                 value,
                 external_labels: &context.settings.external_labels,
                 external_url: &context.settings.external_url,
                 at: context.at,
+                work: &work,
             };
-            let mut expand = |templates: &[(String, Template)]| -> Vec<(String, String)> {
-                let expand = |(name, template): &(String, Template)| {
-                    let text = template.expand(&data, &query).unwrap_or_else(|text| {
-                        counts.template_failures += 1;
-                        failed = Some(format!("{name}: {text}"));
-                        text
-                    });
-                    (name.clone(), text)
-                };
-                templates.iter().map(expand).collect()
+            let expand = |(name, template): &(String, Template)| {
+                let text = template.expand(&data, &query).unwrap_or_else(|text| {
+                    counts.template_failures += 1;
+                    failed = Some(format!("{name}: {text}"));
+                    text
+                });
+                (name.clone(), text)
             };
-            let mut labels = expand(labels);
+            let texts: Vec<(String, String)> = templates.iter().map(expand).collect();
+            // What templates say then is no failure of theirs.
+            if store.given_up() { Err(EvalError::GivenUp.to_string()) } else { Ok(texts) }
+        };
+        // The labels of all come first: annotations that take too much must not change what alerts there are.
+        let mut samples = BTreeMap::new();
+        for (sample_labels, value) in elements {
+            let mut labels = expand(labels, &sample_labels, value)?;
             labels.push((ALERT_NAME.to_owned(), context.rule.name.clone()));
-            let annotations = Labels::new(expand(annotations));
             let labels = sample_labels.nameless().overlaid(labels);
-            if results.insert(labels, (annotations, value)).is_some() {
+            if samples.insert(labels, (sample_labels, value)).is_some() {
                 return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());
             }
+        }
+        let mut results = BTreeMap::new();
+        for (labels, (sample_labels, value)) in samples {
+            results.insert(labels, (Labels::new(expand(annotations, &sample_labels, value)?), value));
         }
         if let Some(message) = failed.as_ref().filter(|_| self.template_error != failed) {
             round.faults.push(context.fault(message.clone()));
@@ -319,8 +331,8 @@ impl RuleState {
                     transitions.push(active.alert.clone());
                 }
                 active.restored &= !settled;
-            } else if active.restored && !settled {
-                // It is not known yet whether it is really gone.
+            } else if active.alert.state != State::Resolved && (context.doubt || (active.restored && !settled)) {
+                // It is not known whether it is really gone.
             } else {
                 active.restored = false;
                 match active.alert.state {

@@ -98,6 +98,105 @@ fn an_alert_is_pending_fires_and_resolves() {
 }
 
 #[test]
+fn what_all_templates_of_a_rule_take_is_bounded_and_its_alerts_go_on() {
+    let text = one("labels: {x: '{{ $labels.x }}'}, annotations: {text: '{{ query \"count(m)\" | first | value }}'}");
+    let options = Options { max_samples: 200, ..Options::default() };
+    let mut bench = Bench::with(&text, Settings { options, ..Settings::default() });
+    for x in 0..30 {
+        bench.set(&format!("__name__=m,x={x}"), 0, 1.0);
+    }
+    let said = bench.round(0);
+    assert!(said.contains("looks at more than 400 samples") && said.matches("firing").count() == 30, "{said}");
+    let texts: Vec<String> = bench.engine.alerts().map(|alert| alert.annotations.get("text").to_owned()).collect();
+    let good = texts.iter().filter(|text| *text == "30").count();
+    assert!((2..29).contains(&good), "{texts:?}");
+}
+
+#[test]
+fn an_evaluation_that_nobody_waits_for_leaves_alerts_as_they_are() {
+    /// Given up after so many questions whether it is.
+    struct Patience<'a>(&'a mut Memory, std::cell::Cell<usize>);
+    impl Storage for Patience<'_> {
+        fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<crate::Series> {
+            self.0.series(selector, after, until, most)
+        }
+        fn given_up(&self) -> bool {
+            self.1.set(self.1.get().saturating_sub(1));
+            self.1.get() == 0
+        }
+    }
+    impl Store for Patience<'_> {
+        fn add(&mut self, labels: &Labels, sample: Sample) {
+            self.0.add(labels, sample);
+        }
+        fn covered_since(&self, _: &Selector) -> Option<Millis> {
+            Some(Millis::MIN)
+        }
+    }
+    let text = one("annotations: {text: '{{ query \"sum(m)\" | first | value }}'}");
+    let mut bench = Bench::new(&text);
+    assert_eq!(bench.step(0, Some(1.0)), "firing 1");
+    bench.set("__name__=m,x=1", MINUTE, STALE);
+    bench.set("__name__=m,x=2", MINUTE, 7.0);
+    let mut patience = 0;
+    let round = loop {
+        patience += 1;
+        let mut store = Patience(&mut bench.store, patience.into());
+        let round = bench.engine.evaluate(&Due { group: 0, at: MINUTE, missed: 0 }, &mut store);
+        if round.faults.is_empty() && !round.transitions.is_empty() {
+            break round;
+        }
+        assert!(round.transitions.is_empty() && bench.states() == ["firing"], "{patience}: {round:?}");
+    };
+    assert!(patience > 5, "{patience}");
+    assert_eq!(round.transitions.iter().map(|alert| alert.state.as_str()).collect::<Vec<_>>(), ["resolved", "firing"]);
+    assert_eq!(round.transitions[1].annotations.get("text"), "7");
+}
+
+#[test]
+fn what_could_not_be_read_neither_resolves_nor_begins_anew() {
+    /// Says of `m` that it could not be read.
+    struct Unread<'a>(&'a mut Memory);
+    impl Storage for Unread<'_> {
+        fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<crate::Series> {
+            self.0.series(selector, after, until, most)
+        }
+    }
+    impl Store for Unread<'_> {
+        fn add(&mut self, labels: &Labels, sample: Sample) {
+            self.0.add(labels, sample);
+        }
+        fn covered_since(&self, _: &Selector) -> Option<Millis> {
+            Some(Millis::MIN)
+        }
+        fn doubtful(&self, selector: &Selector) -> bool {
+            selector.matchers.iter().any(|matcher| matcher.name == NAME && matcher.matches("m"))
+        }
+    }
+    let text = "groups:\n- name: g\n  rules:\n  - {record: r, expr: m * 1}\n  - {alert: A, expr: r > 0, for: 2m}\n";
+    let (text, mut bench) = (format!("{text}  - {{alert: B, expr: n > 0}}\n"), Bench::new(""));
+    bench.engine = Engine::new(rules(&text), Settings::default());
+    let unread = |bench: &mut Bench, minute: Millis| {
+        bench.set("__name__=m,x=1", minute * MINUTE, STALE);
+        bench.set("__name__=n,x=2", minute * MINUTE, STALE);
+        let due = Due { group: 0, at: minute * MINUTE, missed: 0 };
+        let round = bench.engine.evaluate(&due, &mut Unread(&mut bench.store));
+        round.transitions.iter().map(|alert| alert.state.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    bench.set("__name__=n,x=2", 0, 1.0);
+    assert_eq!(bench.step(0, Some(1.0)), "firing 2");
+    assert_eq!(unread(&mut bench, 1), "resolved", "the other was read");
+    assert_eq!(bench.step(2 * MINUTE, Some(1.0)), "firing 1", "for two minutes");
+    for minute in 3..30 {
+        assert_eq!(unread(&mut bench, minute), "");
+    }
+    assert_eq!(bench.query("ALERTS", 29 * MINUTE), r#"ALERTS{alertname="A", alertstate="firing", x="1"} 1"#);
+    assert_eq!(bench.step(30 * MINUTE, None), "resolved 1", "it was read, and is gone");
+    assert_eq!(unread(&mut bench, 46), "");
+    assert_eq!(bench.states(), [""; 0]);
+}
+
+#[test]
 fn a_resolved_alert_is_remembered_for_a_quarter_of_an_hour() {
     let mut bench = Bench::new(&one(""));
     assert_eq!(bench.step(0, Some(1.0)), "firing 1");

@@ -18,6 +18,7 @@ pub use tree::Tree;
 
 use crate::Labels;
 use crate::ast::Millis;
+use crate::eval::Work;
 
 /// The longest template, in bytes.
 pub const MAX_TEXT: usize = 64 << 10;
@@ -38,6 +39,8 @@ enum Dialect {
     /// Alertmanager's, of notifications.
     Notifications,
 }
+/// What a step takes, in looks at samples.
+const LOOKS_PER_STEP: usize = 4;
 
 /// A template that was found right.
 #[derive(Debug, Clone)]
@@ -89,6 +92,8 @@ pub struct Data<'a> {
     pub external_url: &'a str,
     /// When the rule is evaluated.
     pub at: Millis,
+    /// What rendering takes is counted there.
+    pub work: &'a Work,
 }
 
 /// Evaluates an expression that stands in a template.

@@ -4,9 +4,13 @@ use super::functions;
 use super::parse::{Body, Command, Node, Operand, Pipe, Term, VARIABLES};
 use super::tree::{self, Tree};
 use super::value::Val;
-use super::{Data, Dialect, Fault, Filled, MAX_DEPTH, MAX_NOTIFICATION_STEPS, MAX_OUTPUT, MAX_STEPS, MAX_TEXT, Query};
+use super::{
+    Data, Dialect, Fault, Filled, LOOKS_PER_STEP, MAX_DEPTH, MAX_NOTIFICATION_STEPS, MAX_OUTPUT, MAX_STEPS, MAX_TEXT,
+    Query,
+};
 use crate::Labels;
 use crate::ast::Millis;
+use crate::eval::{Options, Work};
 
 pub(super) fn render(body: &Body, data: &Data<'_>, query: &Query<'_>) -> Result<String, Fault> {
     // Most labels are plain texts.
@@ -29,7 +33,9 @@ pub(super) fn render(body: &Body, data: &Data<'_>, query: &Query<'_>) -> Result<
 /// Of a notification.
 pub(super) fn fill(body: &Body, root: &Tree, now: Millis) -> Result<Filled, Fault> {
     let none = Labels::none();
-    let data = Data { labels: &none, value: 0.0, external_labels: &none, external_url: "", at: now };
+    // Its own bounds are reached first.
+    let work = Work::new(&Options::default());
+    let data = Data { labels: &none, value: 0.0, external_labels: &none, external_url: "", at: now, work: &work };
     let root = root.value();
     let variables = vec![("$".to_owned(), root.clone())];
     let query = |_: &str| Err("BUG: notifications have no queries".to_owned());
@@ -88,6 +94,7 @@ impl<'a> Renderer<'a> {
             self.bounded = true;
             return Err(Fault::new(at, format!("more than {most} steps")));
         }
+        self.data.work.look(LOOKS_PER_STEP).map_err(|error| Fault::new(at, error.to_string()))?;
         if self.out.len() > MAX_OUTPUT {
             self.bounded = true;
             return Err(Fault::new(at, format!("the text grows longer than {MAX_OUTPUT} bytes")));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::eval::Options;
 
 fn labels() -> Labels {
     Labels::new([("instance", "web-01.example.org:9100"), ("device", "sda"), ("job", "node")])
@@ -18,7 +19,8 @@ fn query(text: &str) -> Result<Vec<(Labels, f64)>, String> {
 fn with(value: f64, text: &str) -> Result<String, Fault> {
     let (labels, external) = (labels(), Labels::new([("cluster", "eu")]));
     let url = "http://p.example.org:9090/prom/";
-    let data = Data { labels: &labels, value, external_labels: &external, external_url: url, at: 1_500 };
+    let work = Work::new(&Options::default());
+    let data = Data { labels: &labels, value, external_labels: &external, external_url: url, at: 1_500, work: &work };
     Template::parse(text)?.render(&data, &query)
 }
 
@@ -183,7 +185,8 @@ fn faults_name_what_and_where() {
         assert_eq!(fault.at, at, "{text}");
     }
     let labels = labels();
-    let data = Data { labels: &labels, value: 1.0, external_labels: &labels, external_url: "", at: 0 };
+    let work = Work::new(&Options::default());
+    let data = Data { labels: &labels, value: 1.0, external_labels: &labels, external_url: "", at: 0, work: &work };
     let text = Template::parse("a\n {{ .Foo }}").unwrap().expand(&data, &query);
     assert_eq!(text, Err("<error expanding template: 2:5: can't evaluate field Foo in type struct>".to_owned()));
 }

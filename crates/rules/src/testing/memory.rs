@@ -50,7 +50,7 @@ pub fn selects(selector: &Selector, labels: &Labels) -> bool {
 }
 
 impl Storage for Memory {
-    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, _most: usize) -> Vec<Series> {
         let mut found = Vec::new();
         for series in self.series.iter().filter(|series| selects(selector, &series.labels)) {
             let from = series.samples.partition_point(|sample| sample.time <= after);
@@ -92,9 +92,9 @@ mod tests {
         }
         memory.add(&labels, Sample { time: 2, value: 20.0 });
         memory.add(&Labels::new([(NAME, "n")]), Sample { time: 2, value: 1.0 });
-        let found = memory.series(&named("m"), 1, 3);
+        let found = memory.series(&named("m"), 1, 3, 9);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].samples, [Sample { time: 2, value: 20.0 }, Sample { time: 3, value: 3.0 }]);
-        assert_eq!(memory.series(&named("m"), 3, 9), []);
+        assert_eq!(memory.series(&named("m"), 3, 9, 9), []);
     }
 }

@@ -277,10 +277,15 @@ impl Window {
 }
 
 impl Storage for Window {
-    fn series(&self, selector: &Selector, after: Millis, until: Millis) -> Vec<Series> {
+    fn series(&self, selector: &Selector, after: Millis, until: Millis, most: usize) -> Vec<Series> {
         let mut all = Vec::new();
+        let mut count = 0;
         self.select(selector, |held| {
+            if count > most {
+                return;
+            }
             let samples = held.samples.list(after, until);
+            count += samples.len();
             if !samples.is_empty() {
                 all.push(Series { labels: held.labels.clone(), samples });
             }
@@ -294,6 +299,15 @@ impl Storage for Window {
             all.extend(held.samples.latest(after, until).map(|sample| (held.labels.clone(), sample)));
         });
         all
+    }
+
+    fn examined(&self, selector: &Selector) -> usize {
+        let store = &self.kept.store;
+        match (self.kept.needs.of_selector(selector), needs::name_of(selector)) {
+            (Some(wanted), _) => wanted.series.len(),
+            (None, Some(name)) => store.of_name(name).len(),
+            (None, None) => store.len(),
+        }
     }
 }
 

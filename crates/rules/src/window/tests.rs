@@ -37,7 +37,7 @@ fn give(window: &mut Window, source: Source, time: Millis, samples: &[Given<'_>]
 /// What a selector finds, as text.
 fn shown(window: &Window, text: &str, until: Millis) -> String {
     let mut out = String::new();
-    for series in window.series(&selector(text), until - 5 * MINUTE, until) {
+    for series in window.series(&selector(text), until - 5 * MINUTE, until, usize::MAX) {
         let values = series.samples.iter().map(|sample| match sample.value {
             value if is_stale(value) => " stale".to_owned(),
             value => format!(" {value}"),
@@ -186,8 +186,9 @@ fn what_is_still_needed_outlives_a_reload() {
     }
     let last = START + 19 * MINUTE;
     window.retarget(of(&["avg_over_time(a[10m])", "b", "c", "d"])).unwrap();
-    let count =
-        |window: &Window, text| window.series(&selector(text), i64::MIN, last).iter().map(|s| s.samples.len()).sum();
+    let count = |window: &Window, text| {
+        window.series(&selector(text), i64::MIN, last, usize::MAX).iter().map(|s| s.samples.len()).sum()
+    };
     let counts: [usize; 4] = ["a", "b", "c", "d"].map(|text| count(&window, text));
     assert_eq!(counts, [6, 6, 6, 0]);
     let since = ["a", "b", "c", "d"].map(|text| window.covered_since(&selector(text)));
@@ -355,8 +356,8 @@ impl Model {
             let Some(since) = self.window.covered_since(&need.selector) else { continue };
             let until = self.newest - *random.pick(&[0, 0, 0, 1, 5000]);
             let after = (until - need.back.min(*random.pick(&[i64::MAX, MINUTE, 1]))).max(since - 1);
-            let found = self.window.series(&need.selector, after, until);
-            let expected = self.memory.series(&need.selector, after, until);
+            let found = self.window.series(&need.selector, after, until, usize::MAX);
+            let expected = self.memory.series(&need.selector, after, until, usize::MAX);
             let bits = |all: &[Series]| -> Vec<_> {
                 // The end of what was before the range says nothing: it may be there or not.
                 let values = |s: &Series| -> Vec<_> {
@@ -472,4 +473,22 @@ fn what_a_flood_took_is_given_back() {
     assert_eq!(after.series, before.series);
     assert!(after.other_bytes < before.other_bytes + 10_000, "{before:?} {after:?}");
     assert!(after.sample_bytes < 500, "{after:?}");
+}
+
+#[test]
+fn what_a_look_takes_is_known_before_and_more_than_is_wanted_is_not_read() {
+    let mut window = window(&["a", "b > 0"]);
+    let source = window.source([("job", "node")]);
+    let names: Vec<String> = (0..6).map(|n| n.to_string()).collect();
+    let mut round = window.round(source, START).unwrap();
+    for family in ["a", "b"] {
+        assert!(round.family(family));
+        names[..if family == "a" { 4 } else { 6 }].iter().for_each(|n| round.sample([("n", &**n)].into_iter(), 1.0));
+    }
+    round.end();
+    for (text, count) in [("a", 4), ("a{n=\"x\"}", 4), ("{n=\"x\"}", 10), ("c", 0)] {
+        assert_eq!(window.examined(&selector(text)), count, "{text}");
+    }
+    let read = |most| window.series(&selector("a"), START - MINUTE, START, most).len();
+    assert_eq!([0, 2, 3, 4, 9].map(read), [1, 3, 4, 4, 4]);
 }

@@ -105,7 +105,8 @@ fn each_language_has_its_functions() {
     assert!(Template::parse_notification("{{ $labels.a }}").is_err());
     assert!(Template::parse_notification("{{ tz \"Europe/Rome\" .x }}").unwrap_err().message.contains("not supported"));
     let labels = Labels::new([("Names", "x")]);
-    let data = Data { labels: &labels, value: 1.0, external_labels: &labels, external_url: "", at: 0 };
+    let work = Work::new(&crate::eval::Options::default());
+    let data = Data { labels: &labels, value: 1.0, external_labels: &labels, external_url: "", at: 0, work: &work };
     let none = |_: &str| Ok(Vec::new());
     assert_eq!(Template::parse("{{ $labels.Names }}").unwrap().render(&data, &none).unwrap(), "x");
 }
