@@ -384,4 +384,152 @@ mod tests {
             assert_eq!(read(&cut[..end], ""), None);
         }
     }
+
+    /// Numbers that are the same in every run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % end as u64) as usize
+        }
+
+        fn one_of<'a>(&mut self, of: &[&'a str]) -> &'a str {
+            of[self.below(of.len())]
+        }
+
+        fn text(&mut self) -> String {
+            const PARTS: [&str; 16] = [
+                "a",
+                "order",
+                " ",
+                "ü",
+                "🦀",
+                "\\n",
+                "\\\"",
+                "\\\\",
+                "\\/",
+                "\\u0000",
+                "\\u00fc",
+                "\\ud83d\\ude00",
+                "\\ud83d",
+                "\u{7f}",
+                "{",
+                "0",
+            ];
+            // Half a pair is a fault, and most texts are to be read.
+            let parts = if self.below(50) == 0 { &PARTS[..] } else { &PARTS[..12] };
+            let text: String = (0..self.below(6)).map(|_| self.one_of(parts)).collect();
+            format!("\"{text}\"")
+        }
+
+        fn value(&mut self, key: &str) -> String {
+            const ANY: [&str; 12] = [
+                "null",
+                "true",
+                "-1",
+                "1e400",
+                "-0.0",
+                "18446744073709551616",
+                "[]",
+                "{}",
+                "[{\"a\":[]}]",
+                "\"\"",
+                "7",
+                "x",
+            ];
+            if self.below(40) == 0 {
+                return self.one_of(&ANY).to_owned();
+            }
+            match key {
+                "v" => "1".to_owned(),
+                "host" => "\"web-01\"".to_owned(),
+                "boot" => self.one_of(&["\"b1\"", "null", "\"b\\u0031\""]).to_owned(),
+                "seq" => self.one_of(&["1", "7", "null", "18446744073709551615"]).to_owned(),
+                "time" | "timestamp" => self
+                    .one_of(&[
+                        "\"2026-11-21T22:30:00Z\"",
+                        "\"2026-11-21T23:30:00.123456+01:00\"",
+                        "\"0001-01-01T00:00:00Z\"",
+                    ])
+                    .to_owned(),
+                "level" => self.one_of(&["\"INFO\"", "\"WARN\"", "\"FATAL\"", "\"\\u0049NFO\""]).to_owned(),
+                "latency_ms" => self.one_of(&["1.5", "0", "-0.0", "1e-7", "12345678901234567890", "null"]).to_owned(),
+                "level_original" if self.below(3) == 0 => "null".to_owned(),
+                "fields" => self.object(&["a", "b", "z", "\\u0061", "status"], 6),
+                "records" => {
+                    const KEYS: [&str; 13] = [
+                        "timestamp",
+                        "level",
+                        "message",
+                        "service_name",
+                        "logger",
+                        "environment",
+                        "category",
+                        "trace_id",
+                        "request_id",
+                        "level_original",
+                        "latency_ms",
+                        "fields",
+                        "later",
+                    ];
+                    let lines: Vec<String> = (0..self.below(4)).map(|_| self.fields(&KEYS, 3)).collect();
+                    format!("[{}]", lines.join(","))
+                }
+                "later" => self.one_of(&ANY).to_owned(),
+                _ => self.text(),
+            }
+        }
+
+        /// The first `needed` of these, and some of the others, in some order.
+        fn fields(&mut self, keys: &[&str], needed: usize) -> String {
+            let rare = self.below(30) == 0;
+            let mut chosen: Vec<&str> = Vec::new();
+            for (place, key) in keys.iter().enumerate() {
+                let times = match self.below(100) {
+                    0 if rare => 2,
+                    1 if rare => 0,
+                    n => usize::from(place < needed || n < 50),
+                };
+                (0..times).for_each(|_| {
+                    let at = self.below(chosen.len() + 1);
+                    chosen.insert(at, key);
+                });
+            }
+            let pairs: Vec<String> = chosen.iter().map(|key| format!("\"{key}\":{}", self.value(key))).collect();
+            format!("{{{}}}", pairs.join(self.one_of(&[",", " , ", ",\n"])))
+        }
+
+        fn object(&mut self, keys: &[&str], most: usize) -> String {
+            let pairs: Vec<String> =
+                (0..self.below(most)).map(|_| format!("\"{}\":{}", self.one_of(keys), self.text())).collect();
+            format!("{{{}}}", pairs.join(","))
+        }
+    }
+
+    #[test]
+    fn one_pass_agrees_with_two_on_whatever_comes() {
+        let (mut dice, mut both, mut neither) = (Dice(0x9e37_79b9_7f4a_7c15), 0, 0);
+        for round in 0..20_000 {
+            let mut payload = dice.fields(&["v", "host", "time", "records", "boot", "seq", "later"], 4).into_bytes();
+            for _ in 0..if dice.below(4) == 0 { 1 + dice.below(3) } else { 0 } {
+                if payload.is_empty() {
+                    break;
+                }
+                let at = dice.below(payload.len());
+                match dice.below(4) {
+                    0 => drop(payload.remove(at)),
+                    1 => payload.truncate(at + 1),
+                    2 => payload[at] = dice.below(256) as u8,
+                    _ => payload.insert(at, b"{}[]\",:\\ 0u\xff\xc3"[dice.below(13)]),
+                }
+            }
+            let (fast, slow) = (read(&payload, "b1-7"), slowly(&payload));
+            assert_eq!(fast, slow, "round {round}: {}", String::from_utf8_lossy(&payload));
+            *if fast.is_some() { &mut both } else { &mut neither } += 1;
+        }
+        assert!(both > 5_000 && neither > 3_000, "{both} messages are read, {neither} are not");
+    }
 }
