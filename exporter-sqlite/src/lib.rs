@@ -46,42 +46,68 @@ impl SqliteConfig {
 #[derive(Debug)]
 pub struct Sqlite {
     config: SqliteConfig,
-    connection: Option<Connection>,
+    opened: Option<Opened>,
+}
+
+/// A file that is open.
+#[derive(Debug)]
+struct Opened {
+    connection: Connection,
+    /// Tells it from another one of its name.
+    file: Option<(u64, u64)>,
 }
 
 impl Sqlite {
     /// Opens nothing yet.
     pub fn new(config: SqliteConfig) -> Self {
-        Self { config, connection: None }
+        Self { config, opened: None }
     }
 
     /// Opens the file and brings its schema up to date; gives how many versions were applied.
     pub async fn migrate(&mut self) -> Result<usize, SinkError> {
         let path = self.config.path.clone();
-        let (connection, applied) = blocking(move || store::open(&path)).await??;
-        self.connection = Some(connection);
+        let (opened, applied) = blocking(move || {
+            let (connection, applied) = store::open(&path)?;
+            Ok((Opened { connection, file: store::file(&path) }, applied))
+        })
+        .await??;
+        self.opened = Some(opened);
         Ok(applied)
     }
 
     /// Runs a call on the connection away from the runtime's threads. A call that is cut off keeps the connection,
     /// finishes or rolls back on its own, and closes it.
+    ///
+    /// A file that was removed can be written for as long as it is open, and nobody finds what it gets: what was done last
+    /// does not count then.
     async fn call<T: Send + 'static>(
         &mut self,
         doing: &'static str,
         call: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, SinkError> {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(mut opened) = self.opened.take() else {
             return Err(SinkError::Retry {
                 doing: format!("{doing} the SQLite file {}", self.config.path.display()),
                 source: "it is not open".into(),
             });
         };
-        let (connection, result) = blocking(move || {
-            let result = call(&mut connection);
-            (connection, result)
+        let path = self.config.path.clone();
+        let (opened, result, is_there) = blocking(move || {
+            let result = call(&mut opened.connection);
+            let is_there = store::file(&path) == opened.file;
+            (opened, result, is_there)
         })
         .await?;
-        self.connection = Some(connection);
+        self.opened = Some(opened);
+        if !is_there {
+            return Err(SinkError::Fatal {
+                doing: format!("{doing} the SQLite file {}", self.config.path.display()),
+                source:
+                    "it was removed, or replaced, while the exporter ran, which ends now: what it still has in its \
+                         spool goes into the file that is there at the next start, or into a new one"
+                        .into(),
+            });
+        }
         result.map_err(|e| error::sink_error(doing, &self.config.path, e))
     }
 }
@@ -105,8 +131,8 @@ impl Sink for Sqlite {
     }
 
     async fn open(&mut self) -> Result<(), SinkError> {
-        if self.connection.is_some() {
-            return Ok(());
+        if self.opened.is_some() {
+            return self.call("looking for", |_| Ok(())).await;
         }
         self.migrate().await.map(drop)
     }

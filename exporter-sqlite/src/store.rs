@@ -1,6 +1,7 @@
 //! The file: opening, migrating, writing. Blocking.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,6 +46,11 @@ pub(crate) fn open(path: &Path) -> Result<(Connection, usize), SinkError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     let applied = migrate(&mut connection, path)?;
     Ok((connection, applied))
+}
+
+/// What tells a file from another one of its name; `None` where there is none.
+pub(crate) fn file(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Nothing of another program's file may change, not even its journal mode: this comes first.

@@ -77,6 +77,19 @@ fn row(metric_name: &str, recorded_at: Timestamp) -> MetricRow {
     }
 }
 
+/// It can be written for as long as it is open, and nobody finds what it gets.
+#[tokio::test]
+async fn a_file_that_is_removed_is_not_written_on() {
+    let mut f = Fixture::open().await;
+    let metrics = || metrics(vec![row("cpu_percent", now())]);
+    f.sink.write(&metrics()).await.unwrap();
+    std::fs::remove_file(&f.path).unwrap();
+    for result in [f.sink.write(&metrics()).await.map(drop), f.sink.open().await] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, SinkError::Fatal { .. }) && chain(&error).contains("was removed"), "{}", chain(&error));
+    }
+}
+
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
 }
