@@ -5,6 +5,7 @@
     reason = "a test's modules are not public, and it may stop at a surprise"
 )]
 
+mod command;
 mod delivery;
 mod failures;
 mod queries;
