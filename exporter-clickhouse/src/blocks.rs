@@ -64,8 +64,15 @@ fn is_held(time: Timestamp) -> bool {
     nearest(time) == time.as_millis()
 }
 
-/// The block for `logs`; `ingested_at` in seconds since the epoch.
-pub(crate) fn logs(rows: &[LogLine<'_>], ingested_at: u32) -> Bytes {
+/// The last column of a table's block, which alone says when the batch was fixed: seconds since the epoch.
+pub(crate) fn ingested(rows: usize, at: u32) -> Bytes {
+    let mut column = Block::column_alone(rows, 32 + 4 * rows);
+    column.second("ingested_at", at);
+    column.end()
+}
+
+/// The block for `logs` but for its last column, [`ingested`].
+pub(crate) fn logs(rows: &[LogLine<'_>]) -> Bytes {
     // 190 bytes a line in a message of ours come to about 200 here, with all columns.
     let size = rows.iter().map(|row| row.text(Text::Message).len() + 64 * row.fields().count() + 192).sum();
     let mut block = Block::new(LOGS.len(), rows.len(), size);
@@ -85,12 +92,11 @@ pub(crate) fn logs(rows: &[LogLine<'_>], ingested_at: u32) -> Bytes {
     block.maps("fields", rows.clone().map(fields));
     block.texts("event_id", texts(Text::EventId));
     block.words("level_original", texts(Text::LevelOriginal));
-    block.second("ingested_at", ingested_at);
     block.end()
 }
 
-/// The block for `alerts`.
-pub(crate) fn alerts(rows: &[&AlertRow], ingested_at: u32) -> Bytes {
+/// The block for `alerts` but for its last column, [`ingested`].
+pub(crate) fn alerts(rows: &[&AlertRow]) -> Bytes {
     let mut block = Block::new(ALERTS.len(), rows.len(), 512 * rows.len());
     let rows = rows.iter().copied();
     block.millis("time", rows.clone().map(|r| nearest(r.time)));
@@ -105,7 +111,6 @@ pub(crate) fn alerts(rows: &[&AlertRow], ingested_at: u32) -> Bytes {
     block.nullable_millis("resolved_at", rows.clone().map(|r| r.resolved_at.map(nearest)));
     block.texts("fingerprint", rows.clone().map(|r| r.fingerprint.as_str()));
     block.texts("event_id", rows.map(|r| r.event_id.as_str()));
-    block.second("ingested_at", ingested_at);
     block.end()
 }
 

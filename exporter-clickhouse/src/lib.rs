@@ -44,7 +44,7 @@ use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::error::Error;
 use exporter::lines::{LogLine, Text};
-use exporter::rows::{AlertRow, Batch, HostRow, Rows};
+use exporter::rows::{AlertRow, Batch, HostRow, Record, Rows};
 use exporter::sink::{Ledger, Sink, SinkError, Written};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wire::{Kind, Timestamp};
@@ -62,9 +62,6 @@ const INSERT_PATIENCE: Duration = Duration::from_secs(120);
 /// The most rows of one insert. Part of the delivery contract: were it changed, a batch that was half written before
 /// could be cut otherwise after, under the same tokens.
 pub const PIECE: usize = 50_000;
-
-/// The most rows of one block of an insert: its text stays small, and the server reads one while the next is made.
-const BLOCK: usize = 5_000;
 
 /// A look-up names the batch's hosts if there are no more.
 const MOST_HOSTS: usize = 500;
@@ -109,7 +106,14 @@ impl ClickHouse {
         self.client.as_ref().ok_or_else(|| retry(doing(), "it is not open yet"))
     }
 
-    async fn insert(&self, client: &Client, insert: &Insert<'_>, ingested_at: u32) -> Result<(), SinkError> {
+    /// `block`: what [`Piece::block`] gives, where that was made ahead.
+    async fn insert(
+        &self,
+        client: &Client,
+        insert: &Insert<'_>,
+        ingested_at: u32,
+        block: Option<Bytes>,
+    ) -> Result<(), SinkError> {
         let Insert { table, token, rows, .. } = insert;
         let (place, database) = (self.config.place(), &self.config.database);
         let doing = || format!("writing {} rows into {database}.{table} at {place}", rows.len());
@@ -126,9 +130,8 @@ impl ClickHouse {
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
             .with_setting("replace_running_query", "0");
         let sending = async {
-            for block in 0..rows.len().div_ceil(BLOCK) {
-                request.send(rows.block(block, ingested_at)).await?;
-            }
+            request.send(block.unwrap_or_else(|| rows.block())).await?;
+            request.send(blocks::ingested(rows.len(), ingested_at)).await?;
             request.end().await
         };
         sending.await.map_err(|e: Error| sink_error(doing(), &e))
@@ -178,10 +181,8 @@ impl ClickHouse {
 
 /// What [`Sink::write`] sends for a batch: the statement and the body of each insert, for measurements.
 pub fn encoded(batch: &Batch) -> Vec<(String, Vec<Bytes>)> {
-    let blocks = |insert: &Insert<'_>| {
-        let number = insert.rows.len().div_ceil(BLOCK);
-        (0..number).map(|number| insert.rows.block(number, seconds(batch.written_at))).collect()
-    };
+    let ingested_at = seconds(batch.written_at);
+    let blocks = |insert: &Insert<'_>| vec![insert.rows.block(), blocks::ingested(insert.rows.len(), ingested_at)];
     inserts(batch).iter().map(|insert| (insert.statement(), blocks(insert))).collect()
 }
 
@@ -201,10 +202,12 @@ impl Piece<'_> {
         }
     }
 
-    fn block(&self, number: usize, ingested_at: u32) -> Bytes {
+    /// The block but for its last column, which [`blocks::ingested`] gives. One for the whole insert: the server would put
+    /// several together again.
+    fn block(&self) -> Bytes {
         match self {
-            Self::Logs(rows) => blocks::logs(part(rows, number), ingested_at),
-            Self::Alerts(rows) => blocks::alerts(part(rows, number), ingested_at),
+            Self::Logs(rows) => blocks::logs(rows),
+            Self::Alerts(rows) => blocks::alerts(rows),
         }
     }
 
@@ -224,10 +227,6 @@ impl Piece<'_> {
             Self::Alerts(rows) => rows.iter().map(|row| row.host.as_str()).collect(),
         }
     }
-}
-
-fn part<T>(rows: &[T], number: usize) -> &[T] {
-    rows.chunks(BLOCK).nth(number).unwrap_or_default()
 }
 
 /// What a batch is written by, in this order: the same for the same batch, whatever the configuration says.
@@ -277,11 +276,33 @@ impl Sink for ClickHouse {
     async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         let client = self.client("writing to")?;
         let inserts = inserts(batch);
-        let writing = inserts.iter().map(|insert| self.insert(client, insert, seconds(batch.written_at)));
+        let writing = inserts.iter().map(|insert| self.insert(client, insert, seconds(batch.written_at), None));
         // Without this the futures' lifetimes are too general for the compiler.
         let writing: Vec<_> = writing.collect();
         stream::iter(writing).buffered(self.config.connections.max(1)).try_collect::<Vec<()>>().await?;
         Ok(Written::default())
+    }
+
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        let logs: Vec<LogLine<'_>> = records.iter().flat_map(|record| record.logs()).collect();
+        // Alerts are few.
+        let whole = !logs.is_empty() && logs.len() <= PIECE;
+        if whole && records.iter().all(|record| matches!(record.rows, Rows::Logs(_))) {
+            vec![blocks::logs(&logs)]
+        } else {
+            Vec::new()
+        }
+    }
+
+    async fn write_encoded(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        let client = self.client("writing to")?;
+        match (inserts(batch).as_slice(), <[Bytes; 1]>::try_from(encoded)) {
+            ([insert], Ok([block])) => {
+                self.insert(client, insert, seconds(batch.written_at), Some(block)).await?;
+                Ok(Written::default())
+            }
+            _ => self.write(batch).await,
+        }
     }
 
     async fn upsert_hosts(&mut self, _: &[HostRow]) -> Result<(), SinkError> {
@@ -366,10 +387,11 @@ mod tests {
     }
 
     #[test]
-    fn an_insert_is_made_of_blocks_that_hold_all_its_rows() {
-        let batch = batch(10_001);
-        let [insert] = &inserts(&batch)[..] else { panic!("one insert") };
-        let Piece::Logs(rows) = &insert.rows else { panic!("of lines") };
-        assert_eq!([0, 1, 2, 3].map(|number| part(rows, number).len()), [5_000, 5_000, 1, 0]);
+    fn what_is_made_ahead_is_what_is_sent() {
+        let batch = batch(100);
+        let records: Vec<&Record> = batch.records.iter().collect();
+        assert_eq!(ClickHouse::encode(&records), [inserts(&batch)[0].rows.block()]);
+        assert!(ClickHouse::encode(&[]).is_empty());
+        assert!(ClickHouse::encode(&[records[0]; 501]).is_empty(), "more than one insert");
     }
 }

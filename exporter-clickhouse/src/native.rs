@@ -31,6 +31,11 @@ impl Block {
         block
     }
 
+    /// A column that is put behind a block under way.
+    pub(crate) fn column_alone(rows: usize, size: usize) -> Self {
+        Self { buffer: Vec::with_capacity(size), rows }
+    }
+
     /// The bytes.
     pub(crate) fn end(self) -> Bytes {
         self.buffer.into()

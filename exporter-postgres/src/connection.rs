@@ -1,5 +1,6 @@
 //! One connection: its session's settings, its statements, and what is done in one transaction.
 
+use bytes::Bytes;
 use exporter::rows::{HostRow, Record};
 use tokio_postgres::{Client, Error, Statement};
 
@@ -72,7 +73,13 @@ impl Connection {
     }
 
     /// Writes the records that are new and books all, in one transaction. Gives the places of those that are not.
-    pub(crate) async fn write(&mut self, records: &[&Record], end: End) -> Result<Vec<usize>, Error> {
+    /// `encoded`: what [`copy::encode_metrics`] made of them.
+    pub(crate) async fn write(
+        &mut self,
+        records: &[&Record],
+        encoded: Option<Vec<Bytes>>,
+        end: End,
+    ) -> Result<Vec<usize>, Error> {
         let (bookings, twice) = Bookings::of(records);
         let (client, statements) = self.prepare().await?;
         let mut known = begin(client, &statements.ledger, &bookings).await?;
@@ -87,7 +94,10 @@ impl Connection {
             &new
         };
         let copied = async {
-            copy::metrics(client, &statements.metrics, new).await?;
+            match encoded.filter(|_| known.is_empty()) {
+                Some(pieces) => copy::encoded_metrics(client, &statements.metrics, pieces).await?,
+                None => copy::metrics(client, &statements.metrics, new).await?,
+            }
             copy::alerts(client, &statements.alerts, new).await
         };
         finish(client, copied.await, end).await?;

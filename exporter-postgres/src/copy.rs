@@ -40,14 +40,34 @@ impl Copy {
     }
 }
 
+/// The rows of `recap_system_metrics` in the pieces that are sent; none without rows.
+pub(crate) fn encode_metrics(records: &[&Record]) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    let mut rows = Rows::new();
+    let mut any = false;
+    for row in records.iter().flat_map(|record| record.metrics()) {
+        any = true;
+        metric(&mut rows, row);
+        pieces.extend(rows.piece());
+    }
+    if any {
+        pieces.push(rows.end());
+    }
+    pieces
+}
+
+/// Sends what [`encode_metrics`] made.
+pub(crate) async fn encoded_metrics(client: &Client, statement: &Statement, pieces: Vec<Bytes>) -> Result<(), Error> {
+    let mut sink = Box::pin(client.copy_in(statement).await?);
+    for piece in pieces {
+        sink.send(piece).await?;
+    }
+    sink.as_mut().finish().await.map(drop)
+}
+
 /// Writes the rows of `recap_system_metrics`.
 pub(crate) async fn metrics(client: &Client, statement: &Statement, records: &[&Record]) -> Result<(), Error> {
-    let rows = || {
-        records.iter().flat_map(|record| match &record.rows {
-            Table::Metrics(rows) => rows.as_slice(),
-            _ => &[],
-        })
-    };
+    let rows = || records.iter().flat_map(|record| record.metrics());
     if rows().next().is_none() {
         return Ok(());
     }

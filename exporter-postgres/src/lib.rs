@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use delivery::Identity;
 use delivery::ledger::{Entry, Key};
 use exporter::rows::{Batch, HostRow, Record};
@@ -168,6 +169,43 @@ impl Postgres {
         })
         .await
     }
+
+    async fn send(&mut self, batch: &Batch, encoded: Option<Vec<Bytes>>) -> Result<Written, SinkError> {
+        let doing = "writing to";
+        self.make_room(doing, batch).await?;
+        let mut connections = self.take(doing)?;
+        let parts = parts(&batch.records, connections.len());
+        let working: Vec<_> = connections.drain(..parts.len().min(connections.len())).collect();
+        let place = self.place.clone();
+        let idle = connections;
+        // It is of all records together.
+        let mut encoded = encoded.filter(|_| parts.len() == 1);
+        let work = working.into_iter().zip(&parts).map(|(connection, places)| (connection, places, encoded.take()));
+        let writing = join_all(work.map(async |(mut connection, places, encoded)| {
+            let records: Vec<&Record> = places.iter().filter_map(|place| batch.records.get(*place)).collect();
+            let result = connection.write(&records, encoded, End::Commit).await;
+            let result = result.map_err(|e| sink_error(format!("{doing} postgres at {place}"), e));
+            let keep = !matches!(result, Err(SinkError::Retry { .. }));
+            (keep.then_some(connection), result)
+        }));
+        let done = self.bounded(PATIENCE, doing, async { Ok(writing.await) }).await;
+        self.connections = idle;
+        let (mut known, mut failure) = (Vec::new(), None);
+        for ((connection, result), places) in done?.into_iter().zip(&parts) {
+            self.connections.extend(connection);
+            match result {
+                Ok(found) => known.extend(found.iter().filter_map(|place| places.get(*place)).copied()),
+                Err(error) => {
+                    failure = Some(match failure {
+                        Some(other) => worst(other, error),
+                        None => error,
+                    });
+                }
+            }
+        }
+        known.sort_unstable();
+        failure.map_or(Ok(Written { known }), Err)
+    }
 }
 
 /// Places of records, shared out by host over at most `most` parts of about the same number of rows.
@@ -222,37 +260,15 @@ impl Sink for Postgres {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
-        let doing = "writing to";
-        self.make_room(doing, batch).await?;
-        let mut connections = self.take(doing)?;
-        let parts = parts(&batch.records, connections.len());
-        let working: Vec<_> = connections.drain(..parts.len().min(connections.len())).collect();
-        let place = self.place.clone();
-        let idle = connections;
-        let writing = join_all(working.into_iter().zip(&parts).map(async |(mut connection, places)| {
-            let records: Vec<&Record> = places.iter().filter_map(|place| batch.records.get(*place)).collect();
-            let result = connection.write(&records, End::Commit).await;
-            let result = result.map_err(|e| sink_error(format!("{doing} postgres at {place}"), e));
-            let keep = !matches!(result, Err(SinkError::Retry { .. }));
-            (keep.then_some(connection), result)
-        }));
-        let done = self.bounded(PATIENCE, doing, async { Ok(writing.await) }).await;
-        self.connections = idle;
-        let (mut known, mut failure) = (Vec::new(), None);
-        for ((connection, result), places) in done?.into_iter().zip(&parts) {
-            self.connections.extend(connection);
-            match result {
-                Ok(found) => known.extend(found.iter().filter_map(|place| places.get(*place)).copied()),
-                Err(error) => {
-                    failure = Some(match failure {
-                        Some(other) => worst(other, error),
-                        None => error,
-                    });
-                }
-            }
-        }
-        known.sort_unstable();
-        failure.map_or(Ok(Written { known }), Err)
+        self.send(batch, None).await
+    }
+
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        copy::encode_metrics(records)
+    }
+
+    async fn write_encoded(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        self.send(batch, Some(encoded)).await
     }
 
     async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {
@@ -276,7 +292,7 @@ impl Sink for Postgres {
         self.make_room(doing, batch).await?;
         self.on_first(PATIENCE, doing, async |connection, _, place| {
             let records: Vec<&Record> = batch.records.iter().collect();
-            let result = connection.write(&records, End::Rollback).await;
+            let result = connection.write(&records, None, End::Rollback).await;
             result.map(drop).map_err(|e| sink_error(format!("{doing} postgres at {place}"), e))
         })
         .await

@@ -15,16 +15,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use daemon::shutdown;
+use delivery::ledger::{Entry, Key};
 use exporter::Settings;
 use exporter::frame::{Frame, Mark};
-use exporter::rows::{Batch, HostRow};
+use exporter::rows::{Batch, HostRow, Record};
 use exporter::sink::{Ledger, Retained, Sink, SinkError, Written};
 use serde_json::json;
 use test_servers::{ClickHouse, Mosquitto, Postgres};
 use utilizer_exporter_clickhouse::ClickHouseConfig;
 use utilizer_exporter_postgres::PostgresConfig;
-use wire::{Kind, Timestamp};
+use wire::{HostName, Kind, Timestamp};
 
 /// Runs of each way.
 const RUNS: usize = 7;
@@ -57,6 +59,13 @@ struct Timed<S> {
     span: Arc<Mutex<Option<(Instant, Instant)>>>,
 }
 
+impl<S> Timed<S> {
+    fn note(&self, began: Instant) {
+        let mut span = self.span.lock().unwrap();
+        *span = Some((span.map_or(began, |(first, _)| first), Instant::now()));
+    }
+}
+
 impl<S: Sink> Sink for Timed<S> {
     const LEDGER: Ledger = S::LEDGER;
 
@@ -75,9 +84,23 @@ impl<S: Sink> Sink for Timed<S> {
     async fn write(&mut self, batch: &Batch) -> Result<Written, SinkError> {
         let began = Instant::now();
         let written = self.sink.write(batch).await?;
-        let mut span = self.span.lock().unwrap();
-        *span = Some((span.map_or(began, |(first, _)| first), Instant::now()));
+        self.note(began);
         Ok(written)
+    }
+
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        S::encode(records)
+    }
+
+    async fn write_encoded(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        let began = Instant::now();
+        let written = self.sink.write_encoded(batch, encoded).await?;
+        self.note(began);
+        Ok(written)
+    }
+
+    async fn entries(&mut self, hosts: &[HostName]) -> Result<Vec<(Key, Entry)>, SinkError> {
+        self.sink.entries(hosts).await
     }
 
     async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {

@@ -1,11 +1,13 @@
 //! The thread that reads the spool ahead of the writer: decodes, maps to rows, makes batches.
 //!
-//! Reading costs a processor about as much as writing does, so that it has a thread of its own. It is at most two batches
+//! Reading costs a processor about as much as writing does, so that it has a thread of its own, which also encodes what is to
+//! be sent: while the store works on a batch, the next one is made ready to the last byte. It is at most two batches
 //! ahead; while the store is down it waits, and what comes grows on the disk only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use spool::{ReadError, Reader};
 use tokio::sync::mpsc;
 use wire::{Kind, Ranges};
@@ -18,6 +20,7 @@ use crate::map::Rules;
 use crate::metrics::Metrics;
 use crate::rows::Record;
 use crate::settings::BatchLimits;
+use crate::sink::Ledger;
 use crate::spooler::Synced;
 
 /// Payloads of one batch come to this many bytes at most, whatever its rows: it bounds memory.
@@ -32,10 +35,25 @@ const TICK: Duration = Duration::from_millis(500);
 /// Before a disk that does not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Makes of records what their sink sends: [`Sink::encode`](crate::sink::Sink::encode).
+pub(crate) type Encode = fn(&[&Record]) -> Vec<Bytes>;
+
+/// Records of a job as their sink sends them.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// Only records of this kind; `None`: all of the job.
+    pub(crate) kind: Option<Kind>,
+    /// How many records it was made of.
+    pub(crate) records: usize,
+    pub(crate) bytes: Vec<Bytes>,
+}
+
 /// What the writer gets: records with their rows, and where they stand in the spool.
 #[derive(Debug, Default)]
 pub(crate) struct Job {
     pub(crate) records: Vec<Record>,
+    /// What was made of them ahead.
+    pub(crate) encoded: Vec<Encoded>,
     /// The index of each of them.
     pub(crate) indices: Vec<u64>,
     /// Letters to be kept before the records are booked.
@@ -54,6 +72,22 @@ impl Job {
     fn is_full(&self, limits: &BatchLimits) -> bool {
         self.rows >= limits.max_rows || self.bytes >= MOST_BYTES || self.records.len() >= MOST_RECORDS
     }
+
+    fn encode(&mut self, ledger: Ledger, encode: Encode) {
+        let kinds = match ledger {
+            Ledger::InStore => vec![None],
+            // Each kind is sent apart.
+            Ledger::Beside => Kind::ALL.map(Some).into(),
+        };
+        for kind in kinds {
+            let is_of = |record: &&Record| kind.is_none_or(|kind| record.origin.kind == kind);
+            let records: Vec<&Record> = self.records.iter().filter(is_of).collect();
+            let bytes = if records.is_empty() { Vec::new() } else { encode(&records) };
+            if !bytes.is_empty() {
+                self.encoded.push(Encoded { kind, records: records.len(), bytes });
+            }
+        }
+    }
 }
 
 /// The thread's own things.
@@ -67,6 +101,8 @@ pub(crate) struct Reading {
     pub(crate) limits: BatchLimits,
     pub(crate) desk: Arc<Desk>,
     pub(crate) metrics: Metrics,
+    pub(crate) ledger: Ledger,
+    pub(crate) encode: Encode,
 }
 
 /// What the spool holds can't be read by this program.
@@ -92,7 +128,7 @@ impl Reading {
                 // Caught up: what there is waits for more until it is old enough.
                 let left = since.map(|since| self.limits.max_age.saturating_sub(since.elapsed()));
                 if job.is_full(&self.limits) || left.is_some_and(|left| left.is_zero()) || (closed && !job.is_empty()) {
-                    if jobs.blocking_send(std::mem::take(&mut job)).is_err() {
+                    if !self.hand_over(&mut job, jobs) {
                         return Ok(());
                     }
                     since = None;
@@ -149,11 +185,18 @@ impl Reading {
             }
             since.get_or_insert_with(Instant::now);
             if job.is_full(&self.limits) {
-                if jobs.blocking_send(std::mem::take(&mut job)).is_err() {
+                if !self.hand_over(&mut job, jobs) {
                     return Ok(());
                 }
                 since = None;
             }
         }
+    }
+
+    /// `false`: nobody takes it.
+    fn hand_over(&self, job: &mut Job, jobs: &mpsc::Sender<Job>) -> bool {
+        let mut job = std::mem::take(job);
+        job.encode(self.ledger, self.encode);
+        jobs.blocking_send(job).is_ok()
     }
 }

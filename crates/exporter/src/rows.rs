@@ -221,19 +221,12 @@ impl Default for Batch {
 impl Batch {
     /// Rows for `recap_system_metrics`.
     pub fn metrics(&self) -> impl Iterator<Item = &MetricRow> {
-        self.records.iter().flat_map(|r| match &r.rows {
-            Rows::Metrics(rows) => rows.as_slice(),
-            _ => &[],
-        })
+        self.records.iter().flat_map(Record::metrics)
     }
 
     /// Rows for `logs`.
     pub fn logs(&self) -> impl Iterator<Item = LogLine<'_>> {
-        let rows = self.records.iter().filter_map(|r| match &r.rows {
-            Rows::Logs(rows) => Some(rows),
-            _ => None,
-        });
-        rows.flat_map(LogRows::iter)
+        self.records.iter().flat_map(Record::logs)
     }
 
     /// Rows for `alerts`.
@@ -251,6 +244,23 @@ impl Batch {
 }
 
 impl Record {
+    /// Its rows for `logs`.
+    pub fn logs(&self) -> impl Iterator<Item = LogLine<'_>> {
+        let rows = match &self.rows {
+            Rows::Logs(rows) => Some(rows),
+            _ => None,
+        };
+        rows.into_iter().flat_map(LogRows::iter)
+    }
+
+    /// Its rows for `recap_system_metrics`.
+    pub fn metrics(&self) -> &[MetricRow] {
+        match &self.rows {
+            Rows::Metrics(rows) => rows,
+            _ => &[],
+        }
+    }
+
     /// How many rows it holds.
     pub fn row_count(&self) -> usize {
         match &self.rows {

@@ -8,7 +8,9 @@ use delivery::ledger::{Entry, Key};
 use wire::messages::Loss;
 use wire::{BootId, HostName, Kind, Timestamp};
 
-use crate::rows::{Batch, HostRow};
+use bytes::Bytes;
+
+use crate::rows::{Batch, HostRow, Record};
 
 /// Where it is written down which records a store has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,24 @@ pub trait Sink: Send + 'static {
     ///   token counts as written; one that it still writes is [`SinkError::Retry`]. After any error some of the rows may
     ///   be there: [`look_up`](Self::look_up) comes before anything else is sent, halves of a refused batch included.
     fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<Written, SinkError>> + Send;
+
+    /// Turns rows into what is sent for them, as far as that depends on nothing else: on the thread that reads the spool,
+    /// while the batch before is being written. Of a sink that keeps its ledger beside, the records are of one kind.
+    /// Empty: the sink does all of it in [`write`](Self::write).
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        let _ = records;
+        Vec::new()
+    }
+
+    /// [`write`](Self::write) with what [`encode`](Self::encode) made of exactly these records.
+    fn write_encoded(
+        &mut self,
+        batch: &Batch,
+        encoded: Vec<Bytes>,
+    ) -> impl Future<Output = Result<Written, SinkError>> + Send {
+        let _ = encoded;
+        self.write(batch)
+    }
 
     /// Inserts or updates the states of hosts, none of them twice in a call. Sinks without a `hosts` table accept and
     /// ignore them.

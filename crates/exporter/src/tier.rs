@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::http;
@@ -53,6 +54,9 @@ const SPOOL_RESERVE: u64 = 1 << 20;
 
 /// Confirmations that may be under way to the broker.
 const MOST_PUBLISHES: u16 = 64;
+
+/// Of these, whole ones begin while there are fewer.
+const MOST_WHOLE: usize = MOST_PUBLISHES as usize * 3 / 4;
 
 /// Between two looks at what is to be confirmed, written or shown.
 const TICK: Duration = Duration::from_millis(50);
@@ -203,6 +207,7 @@ async fn tend<S: Sink>(
     let _close = CloseAtEnd(synced.clone());
 
     // A store that is configured wrong ends the member, and hosts would wait for its group for ever.
+    let opened = Arc::new(AtomicBool::new(log.next() > 0));
     let (answered, answer) = oneshot::channel();
     let store_answered = async move {
         if let Ok(Err(_)) = tokio::time::timeout(STORE_PATIENCE, answer).await {
@@ -239,9 +244,12 @@ async fn tend<S: Sink>(
         limits: settings.batch.clone(),
         desk: desk.clone(),
         metrics: metrics.clone(),
+        ledger: S::LEDGER,
+        encode: S::encode,
     };
     let (reader_ended, reader_end) = oneshot::channel();
     thread("reader", move || {
+        give_way();
         let _ = reader_ended.send(reading.run(&jobs));
     })?;
 
@@ -260,6 +268,7 @@ async fn tend<S: Sink>(
         health: health.clone(),
         metrics: metrics.clone(),
         answered: Some(answered),
+        opened: opened.clone(),
     };
     thread("writer", move || {
         let _ = writer_ended.send(write(writer, job_receiver, chore_receiver, told_sender, writer_stop));
@@ -284,6 +293,7 @@ async fn tend<S: Sink>(
         publishes: 0,
         announce_every,
         losses_said: None,
+        opened,
     };
     let ends = Ends { spool: spool_end, reader: reader_end, writer: writer_end };
     tier.run(client, events, ends, stop_writer, shutdown).await
@@ -319,6 +329,15 @@ pub(crate) fn spool_options(max_bytes: u64) -> spool::Options {
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(RunError::Thread)
+}
+
+/// What is made ready can wait for a processor longer than what the store or a host waits for. On Linux this is the thread's
+/// own matter; elsewhere it would be all of the process'.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!("the reader's thread keeps its priority: {error}");
+    }
 }
 
 /// The writer's thread: whatever a store's driver does on a processor, it does not do it to the connection.
@@ -465,6 +484,8 @@ struct Tier {
     announce_every: Duration,
     /// When it was last said that losses are refused.
     losses_said: Option<Instant>,
+    /// Whether the store was open at some time, as far as is known.
+    opened: Arc<AtomicBool>,
 }
 
 impl Tier {
@@ -474,6 +495,29 @@ impl Tier {
         mut events: Events,
         mut ends: Ends,
         stop_writer: oneshot::Sender<()>,
+        shutdown: Shutdown,
+    ) -> Result<(), RunError> {
+        match self.work(&client, &mut events, &mut ends, shutdown).await {
+            Ok(()) => {
+                self.hand_over();
+                self.stop(&client, &mut events, ends, stop_writer).await
+            }
+            Err(error) => {
+                if let RunError::Sink(_) = error {
+                    self.give_up(&client);
+                    self.farewell(&client, &mut events).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Until it is to stop, or can't go on.
+    async fn work(
+        &mut self,
+        client: &Client,
+        events: &mut Events,
+        ends: &mut Ends,
         shutdown: Shutdown,
     ) -> Result<(), RunError> {
         let mut announce = tokio::time::interval(self.announce_every);
@@ -490,23 +534,23 @@ impl Tier {
         tokio::pin!(last_call);
         loop {
             tokio::select! {
-                () = &mut last_call => break,
+                () = &mut last_call => return Ok(()),
                 // Without room in the spool's queue nothing is read; the client then waits for us.
                 taken = self.permits.clone().acquire_owned(), if permit.is_none() => permit = taken.ok(),
                 event = events.recv(), if permit.is_some() => match event {
-                    Some(event) => self.on(event, &client, &mut permit)?,
+                    Some(event) => self.on(event, client, &mut permit)?,
                     None => return Err(RunError::Bug("the MQTT client stopped by itself".to_owned())),
                 },
-                Some(told) = self.told.recv() => self.told(told, &client),
+                Some(told) = self.told.recv() => self.told(told, client),
                 Some(scan) = scans.recv() => self.scan = Some(scan),
                 _ = tick.tick() => {
-                    self.confirm(&client);
+                    self.confirm(client);
                     self.hand_over();
                     self.look_through(&scanner)?;
                 }
                 // It counts the ranges of all hosts.
                 _ = show.tick() => self.show(),
-                _ = announce.tick() => self.announce(&client, TierState::Online),
+                _ = announce.tick() => self.announce(client, TierState::Online),
                 end = &mut ends.spool => return Err(spool_ended(end)),
                 end = &mut ends.reader => return Err(match end {
                     // Nobody takes what it reads: the writer knows why.
@@ -516,8 +560,34 @@ impl Tier {
                 end = &mut ends.writer => return Err(writer_ended(end)),
             }
         }
-        self.hand_over();
-        self.stop(&client, &mut events, ends, stop_writer).await
+    }
+
+    /// Says to hosts that nothing is written here. An announcement for which there never was a store is taken back, so that
+    /// no more hosts wait for its group.
+    fn give_up(&mut self, client: &Client) {
+        if self.opened.load(Ordering::Relaxed) {
+            self.announce(client, TierState::Offline);
+        } else if self.connected {
+            let group = &self.identity.settings.group;
+            tracing::warn!(
+                "this exporter announced itself while its store did not answer, and takes that back now; hosts that have \
+                 seen it wait for the group {group} until it runs, or is given up by: utilizer group retire {group}"
+            );
+            let cleared = Message { payload: Default::default(), ..self.identity.status(TierState::Offline) };
+            self.publishes += 1;
+            if let Err(error) = client.try_publish(self.publishes, cleared) {
+                tracing::debug!("the own status was not taken back: {error}");
+            }
+        }
+    }
+
+    /// The client waits for nobody to read its events, but it ends them only when they are read.
+    async fn farewell(&self, client: &Client, events: &mut Events) {
+        let farewell = async {
+            let drained = async { while events.recv().await.is_some() {} };
+            tokio::join!(client.disconnect(FAREWELL_TIME), drained)
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIME, farewell).await;
     }
 
     /// Takes in what has come, writes what is in memory, says goodbye.
@@ -554,12 +624,7 @@ impl Tier {
         }
         self.confirm_all(client);
         self.announce(client, TierState::Offline);
-        // The client waits for nobody to read its events, but it ends them only when they are read.
-        let farewell = async {
-            let drained = async { while events.recv().await.is_some() {} };
-            tokio::join!(client.disconnect(FAREWELL_TIME), drained)
-        };
-        let _ = tokio::time::timeout(FAREWELL_TIME, farewell).await;
+        self.farewell(client, events).await;
         flushed.unwrap_or(Ok(()))
     }
 
@@ -606,7 +671,7 @@ impl Tier {
         if !self.connected {
             return;
         }
-        let (news, whole) = self.desk.due(MOST_CONFIRMED);
+        let (news, mut whole) = self.desk.due(MOST_CONFIRMED);
         for host in news {
             if client.in_flight() >= usize::from(MOST_PUBLISHES) / 2 {
                 return;
@@ -626,7 +691,11 @@ impl Tier {
             Some(_) => {}
             None if whole.is_empty() => {}
             None => {
-                if let Ok(place) = self.chores.try_reserve() {
+                // Of no more than can be told: the others are due still, and would be asked for again.
+                whole.truncate(MOST_WHOLE.saturating_sub(client.in_flight()));
+                if !whole.is_empty()
+                    && let Ok(place) = self.chores.try_reserve()
+                {
                     self.asked = Some(Instant::now());
                     place.send(Chore::Entries(whole));
                 }
@@ -677,7 +746,7 @@ impl Tier {
                     }
                 }
                 for (host, entries) in by_host {
-                    if !self.connected || client.in_flight() >= usize::from(MOST_PUBLISHES) * 3 / 4 {
+                    if !self.connected || client.in_flight() >= MOST_WHOLE {
                         // They are due still.
                         return;
                     }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use delivery::fixed::{FixedBatch, Outcome, Part, Step};
 use delivery::ledger::{Entry, Key};
 use tokio::sync::{mpsc, oneshot};
 use wire::messages::Loss;
-use wire::{BootId, HostName, Ranges, Timestamp, Topic};
+use wire::{BootId, HostName, Kind, Ranges, Timestamp, Topic};
 
 use crate::beside::Beside;
 use crate::dead::{DeadLetter, DeadLetters, Reason};
@@ -17,10 +19,10 @@ use crate::desk::Desk;
 use crate::health::Health;
 use crate::map::Rules;
 use crate::metrics::Metrics;
-use crate::reader::Job;
+use crate::reader::{Encoded, Job};
 use crate::refused::{halves, letter_of};
 use crate::rows::{Batch, HostRow, Record, Rows};
-use crate::sink::{Ledger, Sink, SinkError};
+use crate::sink::{Ledger, Sink, SinkError, Written};
 use crate::spooler::Spooling;
 
 /// Pauses between attempts: from the first, doubling to the longest, each shortened by up to a half at random.
@@ -92,6 +94,8 @@ pub(crate) struct Writer<S> {
     pub(crate) metrics: Metrics,
     /// Told when the store has answered for the first time, unless it can't be used.
     pub(crate) answered: Option<oneshot::Sender<()>>,
+    /// Whether the store was open at some time.
+    pub(crate) opened: Arc<AtomicBool>,
 }
 
 impl<S: Sink> Writer<S> {
@@ -130,7 +134,10 @@ impl<S: Sink> Writer<S> {
                 let _ = answered.send(());
             }
             match opened {
-                Ok(()) => return self.well(&trouble),
+                Ok(()) => {
+                    self.opened.store(true, Ordering::Relaxed);
+                    return self.well(&trouble);
+                }
                 Err(error) => self.wait(&mut trouble, error).await?,
             }
         }
@@ -242,12 +249,12 @@ impl<S: Sink> Writer<S> {
     async fn job(&mut self, job: Job) -> Result<(), Fatal> {
         self.keep(&job.dead).await;
         match S::LEDGER {
-            Ledger::InStore => self.in_store(job.records).await?,
+            Ledger::InStore => self.in_store(job.records, job.encoded).await?,
             Ledger::Beside => {
                 if let Some(beside) = &mut self.beside {
                     beside.fix(&job.indices, &job.records);
                 }
-                self.drive(job.indices.iter().copied().zip(job.records).collect()).await?;
+                self.drive(job.indices.iter().copied().zip(job.records).collect(), job.encoded).await?;
             }
         }
         let trim = self.desk.done(&job.indices, &job.gaps);
@@ -257,7 +264,7 @@ impl<S: Sink> Writer<S> {
 
     /// A refused batch is cut in halves until what is refused stands alone. The rows of one record are then tried apart,
     /// without writing them, and the record is written as a whole with those that are good.
-    async fn in_store(&mut self, records: Vec<Record>) -> Result<(), Fatal> {
+    async fn in_store(&mut self, records: Vec<Record>, mut encoded: Vec<Encoded>) -> Result<(), Fatal> {
         // A stack, so that the order of receipt is kept.
         let mut parts = vec![records];
         while let Some(records) = parts.pop() {
@@ -265,7 +272,7 @@ impl<S: Sink> Writer<S> {
                 continue;
             }
             let batch = new_batch(records);
-            match self.write(&batch).await? {
+            match self.write(&batch, take_encoded(&mut encoded, None, batch.records.len())).await? {
                 None => self.committed(&batch.records),
                 Some(refusal) => match halves(batch.records) {
                     Ok((first, second)) => parts.extend([second, first]),
@@ -297,13 +304,13 @@ impl<S: Sink> Writer<S> {
         let mut rest = Record { origin: record.origin, rows: Rows::joined(good) };
         self.keep(&letters).await;
         let batch = new_batch(vec![rest.clone()]);
-        if let Some(again) = self.write(&batch).await? {
+        if let Some(again) = self.write(&batch, Vec::new()).await? {
             // Each row would do alone, and together they don't.
             let refusal = if letters.is_empty() { refusal } else { again };
             let rows = std::mem::replace(&mut rest.rows, Rows::Metrics(Vec::new()));
             self.keep(&[letter_of(&rest.origin, &rows, refusal)]).await;
             let empty = new_batch(vec![rest.clone()]);
-            if let Some(refusal) = self.write(&empty).await? {
+            if let Some(refusal) = self.write(&empty, Vec::new()).await? {
                 return Err(Fatal(format!("the store refuses to book a record without rows: {refusal}")));
             }
         }
@@ -318,13 +325,13 @@ impl<S: Sink> Writer<S> {
         if beside.fixed.batch().is_some() {
             let records = beside.records(kinds, &rules);
             tracing::info!(records = records.len(), "looking up a batch that was on its way when the exporter ended");
-            self.drive(records).await?;
+            self.drive(records, Vec::new()).await?;
         }
         Ok(())
     }
 
     /// Takes the fixed batch through its steps, with its records by their places in the spool.
-    async fn drive(&mut self, mut records: BTreeMap<u64, Record>) -> Result<(), Fatal> {
+    async fn drive(&mut self, mut records: BTreeMap<u64, Record>, mut encoded: Vec<Encoded>) -> Result<(), Fatal> {
         let Some(mut beside) = self.beside.take() else { return Ok(()) };
         let identities: Vec<_> = records.values().filter_map(|record| record.origin.identity()).collect();
         let mut trouble = Trouble::new(self.backoff);
@@ -350,7 +357,9 @@ impl<S: Sink> Writer<S> {
                 Step::Insert(part) => {
                     let part = Sending::of(part, beside.fixed.batch(), &mut sending, &mut records);
                     let began = Instant::now();
-                    match self.insert(&part.batch).await {
+                    let kind = part.batch.records.first().map(|record| record.origin.kind);
+                    let encoded = take_encoded(&mut encoded, kind, part.batch.records.len());
+                    match self.insert(&part.batch, encoded).await {
                         Ok(()) => {
                             self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
                             self.metrics.written(&part.batch, &[]);
@@ -411,19 +420,26 @@ impl<S: Sink> Writer<S> {
             .collect())
     }
 
-    async fn insert(&mut self, batch: &Batch) -> Result<(), SinkError> {
+    async fn insert(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<(), SinkError> {
         match batch.row_count() {
             0 => Ok(()),
-            _ => self.sink.write(batch).await.map(drop),
+            _ => self.send(batch, encoded).await.map(drop),
+        }
+    }
+
+    async fn send(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        match encoded.is_empty() {
+            true => self.sink.write(batch).await,
+            false => self.sink.write_encoded(batch, encoded).await,
         }
     }
 
     /// Writes a batch; what comes back is why the store refuses it.
-    async fn write(&mut self, batch: &Batch) -> Result<Option<String>, Fatal> {
+    async fn write(&mut self, batch: &Batch, mut encoded: Vec<Bytes>) -> Result<Option<String>, Fatal> {
         let mut trouble = Trouble::new(self.backoff);
         loop {
             let began = Instant::now();
-            match self.sink.write(batch).await {
+            match self.send(batch, std::mem::take(&mut encoded)).await {
                 Ok(written) => {
                     self.metrics.write_seconds.observe(began.elapsed().as_secs_f64());
                     self.metrics.written(batch, &written.known);
@@ -559,6 +575,13 @@ fn ledger_fault(beside: &Beside, error: std::io::Error) -> SinkError {
     let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let source = Box::new(error);
     if full { SinkError::Retry { doing, source } } else { SinkError::Fatal { doing, source } }
+}
+
+/// What was made ahead of these records, once: of the job's records of a kind, or of all, each part has some or all, so that
+/// as many are the same ones.
+fn take_encoded(encoded: &mut Vec<Encoded>, kind: Option<Kind>, records: usize) -> Vec<Bytes> {
+    let found = encoded.iter().position(|encoded| encoded.kind == kind && encoded.records == records);
+    found.map(|at| encoded.swap_remove(at).bytes).unwrap_or_default()
 }
 
 /// Attempts of one batch go by one name, and so do not its halves.

@@ -38,6 +38,23 @@ async fn the_token_and_not_the_text_tells_batches_apart() {
     assert_eq!(server.count("tokens", COUNT).await, 4);
 }
 
+#[tokio::test]
+async fn what_was_encoded_ahead_is_the_same_insert() {
+    let server = Server::shared();
+    let mut sink = open(server, "ahead").await;
+    let batch = Batch { written_at: at("2026-11-21T22:30:10Z"), ..lines((0..300).map(|n| line(&format!("a-1-{n}")))) };
+    let encoded = || ClickHouse::encode(&batch.records.iter().collect::<Vec<_>>());
+    for _ in 0..2 {
+        sink.write_encoded(&batch, encoded()).await.unwrap();
+        sink.write(&batch).await.unwrap();
+    }
+    let arrived = server.ask(
+        "ahead",
+        "SELECT count() AS lines, uniq(event_id) AS ids, toUnixTimestamp(any(ingested_at)) AS at FROM logs",
+    );
+    assert_eq!(arrived.await, [json!({"lines": 300, "ids": 300, "at": batch.written_at.as_millis() / 1000})]);
+}
+
 /// The partition goes by the day of arrival, within which alone tokens are compared: a batch keeps its day.
 #[tokio::test]
 async fn a_batch_of_yesterday_is_known_today() {

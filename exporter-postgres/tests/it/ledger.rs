@@ -79,6 +79,49 @@ async fn a_record_makes_its_rows_once() {
     assert_eq!(f.psql(LEDGER), "a|b1|metrics|{[1,3),[4,5)}|{}\na|b1|pipeline|{[1,2)}|{}\nb|b1|metrics|{[9,10)}|{}");
 }
 
+const NONE: [usize; 0] = [];
+
+/// Writes as the tier does.
+async fn write_encoded(sink: &mut Postgres, batch: &Batch) -> Result<Vec<usize>, SinkError> {
+    let encoded = Postgres::encode(&batch.records.iter().collect::<Vec<_>>());
+    assert!(!encoded.is_empty());
+    sink.write_encoded(batch, encoded).await.map(|written| written.known)
+}
+
+#[tokio::test]
+async fn what_was_encoded_ahead_is_written_once_as_well() {
+    let mut f = Fixture::open().await;
+    let metrics = |seq, rows| record("a", Kind::Metrics, seq, rows);
+    // The ledger has no row of it, then has.
+    assert_eq!(write_encoded(&mut f.sink, &batch([metrics(1, 3)])).await.unwrap(), NONE);
+    assert_eq!(write_encoded(&mut f.sink, &batch([metrics(2, 3000), metrics(3, 0)])).await.unwrap(), NONE);
+    assert_eq!((f.psql(COUNT).as_str(), f.psql(LEDGER).as_str()), ("3003|3003", "a|b1|metrics|{[1,4)}|{}"));
+    let overlapping = batch([metrics(4, 1), metrics(2, 3000), metrics(4, 1)]);
+    assert_eq!(write_encoded(&mut f.sink, &overlapping).await.unwrap(), [1, 2]);
+    assert_eq!(write_encoded(&mut f.sink, &overlapping).await.unwrap(), [0, 1, 2]);
+    assert_eq!((f.psql(COUNT).as_str(), f.psql(LEDGER).as_str()), ("3004|3004", "a|b1|metrics|{[1,5)}|{}"));
+
+    let mut long = metrics(5, 2);
+    if let Rows::Metrics(rows) = &mut long.rows {
+        rows[1].job_id = "x".repeat(101).into();
+    }
+    let with_alert = |row: AlertRow| {
+        let origin = Origin { host: host("a"), kind: Kind::Alerts, boot: Some(boot("b1")), seq: Some(1) };
+        Record { origin, rows: Rows::Alert(Box::new(row)) }
+    };
+    let refused = with_alert(AlertRow { state: "x".repeat(11).leak(), ..alert() });
+    // So that the ledger has its row.
+    f.sink.book(&[], &[(host("a"), loss(Kind::Alerts, 9, 9))]).await.unwrap();
+    for bad in [batch([long, with_alert(alert())]), batch([metrics(5, 2), refused])] {
+        let error = write_encoded(&mut f.sink, &bad).await.unwrap_err();
+        assert!(matches!(error, SinkError::Poison { .. }), "{}", chain(&error));
+        assert_eq!((f.psql(COUNT).as_str(), f.psql("SELECT count(*) FROM alerts").as_str()), ("3004|3004", "0"));
+    }
+    assert_eq!(write_encoded(&mut f.sink, &batch([metrics(5, 2), with_alert(alert())])).await.unwrap(), NONE);
+    assert_eq!((f.psql(COUNT).as_str(), f.psql("SELECT count(*) FROM alerts").as_str()), ("3006|3006", "1"));
+    assert_eq!(f.psql(LEDGER), "a|b1|alerts|{[1,2)}|{[9,10)}\na|b1|metrics|{[1,6)}|{}");
+}
+
 #[tokio::test]
 async fn a_record_without_a_number_is_written_each_time() {
     let mut f = Fixture::open().await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use delivery::Identity;
 use delivery::ledger::{Entry, Key};
 use utilizer_exporter::rows::{Batch, HostRow, Record, Rows};
@@ -18,6 +19,8 @@ pub(crate) struct Store {
     pub(crate) values: Vec<f64>,
     pub(crate) hosts: Vec<HostRow>,
     pub(crate) writes: usize,
+    /// Of these, with what was made ahead.
+    pub(crate) encoded: usize,
     pub(crate) opens: usize,
     pub(crate) look_ups: usize,
     /// Tokens of all inserts, in their order.
@@ -45,6 +48,15 @@ pub(crate) enum Mood {
 }
 
 type Pairs = Vec<(u64, u64)>;
+
+/// What is made of records ahead: so that each test sees that it is of the records that are written.
+fn encoded(records: &[&Record]) -> Vec<Bytes> {
+    vec![format!("{records:?}").into()]
+}
+
+fn check_encoded(batch: &Batch, bytes: &[Bytes]) {
+    assert_eq!(encoded(&batch.records.iter().collect::<Vec<_>>()), bytes);
+}
 
 /// A store with a ledger of its own.
 #[derive(Debug, Clone, Default)]
@@ -153,6 +165,16 @@ impl Sink for Memory {
         Ok(Written { known })
     }
 
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        encoded(records)
+    }
+
+    async fn write_encoded(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        check_encoded(batch, &encoded);
+        self.0.lock().unwrap().encoded += 1;
+        self.write(batch).await
+    }
+
     async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {
         self.mood()?;
         self.0.lock().unwrap().hosts.extend_from_slice(hosts);
@@ -211,6 +233,16 @@ impl Sink for Plain {
         }
         Memory::answer(mood).await?;
         Ok(Written::default())
+    }
+
+    fn encode(records: &[&Record]) -> Vec<Bytes> {
+        encoded(records)
+    }
+
+    async fn write_encoded(&mut self, batch: &Batch, encoded: Vec<Bytes>) -> Result<Written, SinkError> {
+        check_encoded(batch, &encoded);
+        self.0.0.lock().unwrap().encoded += 1;
+        self.write(batch).await
     }
 
     async fn upsert_hosts(&mut self, hosts: &[HostRow]) -> Result<(), SinkError> {

@@ -129,6 +129,35 @@ async fn a_broken_store_ends_the_tier_with_its_sentence() {
     assert_eq!(error.to_string(), "writing to memory: it is broken");
 }
 
+/// It looked like one that is away at first.
+#[tokio::test]
+async fn what_was_announced_for_a_store_that_never_was_one_is_taken_back() {
+    let f = Fixture::new();
+    f.memory.set(Mood::Down);
+    let running = f.spawn();
+    let (client, mut events) =
+        mqtt::Client::start(mqtt::Options::new(f.broker.url().parse().unwrap(), "looker")).unwrap();
+    client.subscribe([wire::Topic::all_tier_statuses()]).await.unwrap();
+    let mut next = async || loop {
+        if let Some(mqtt::Event::Received { message, ack }) = events.recv().await {
+            client.ack(ack);
+            return String::from_utf8(message.payload.to_vec()).unwrap();
+        }
+    };
+    assert!(next().await.contains("online"));
+    f.memory.set(Mood::Broken);
+    assert!(running.task.await.unwrap().is_err());
+    assert_eq!(next().await, "");
+
+    f.memory.set(Mood::Well);
+    let running = f.start().await;
+    assert!(next().await.contains("online"));
+    f.memory.set(Mood::Broken);
+    f.pipeline(1.0);
+    assert!(running.task.await.unwrap().is_err());
+    assert!(next().await.contains("offline"), "hosts wait for a group that has written");
+}
+
 #[tokio::test]
 async fn a_broker_that_is_away_is_waited_for() {
     let f = Fixture::new();
