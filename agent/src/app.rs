@@ -207,7 +207,7 @@ impl App {
             options.max_in_flight = IN_FLIGHT;
             options.clean_start = true;
             options.session_expiry = SESSION;
-            options.will = Some(last_will(&post));
+            options.will = Some(last_will(&post, &config));
             let publisher = Publisher::new(
                 Client::start(options)?,
                 post.clone(),

@@ -365,12 +365,7 @@ impl Publisher {
 
     fn status(&self) -> Status {
         let config = self.config.borrow().clone();
-        Status {
-            interval_seconds: Some(config.interval.as_secs_f64()),
-            labels: config.labels.clone(),
-            inventory: Some(self.inventory.clone()),
-            ..bare_status(&self.post.lock(), HostState::Online)
-        }
+        Status { inventory: Some(self.inventory.clone()), ..bare_status(&self.post.lock(), &config, HostState::Online) }
     }
 
     async fn stop(mut self) {
@@ -392,7 +387,8 @@ impl Publisher {
         if drained.is_err() {
             debug!("the broker did not acknowledge everything in time");
         }
-        let offline = Status { stopped: true, ..bare_status(&self.post.lock(), HostState::Offline) };
+        let config = self.config.borrow().clone();
+        let offline = Status { stopped: true, ..bare_status(&self.post.lock(), &config, HostState::Offline) };
         if self.client.try_publish(STATUS_ID, status_message(&offline)).is_ok() {
             // Events must be read while the connection drains, or it could not book what it hears.
             let disconnected = self.client.disconnect(FAREWELL);
@@ -437,7 +433,7 @@ fn record_message(outbox: &Outbox, outgoing: Outgoing) -> Message {
     }
 }
 
-fn bare_status(outbox: &Outbox, state: HostState) -> Status {
+fn bare_status(outbox: &Outbox, config: &Config, state: HostState) -> Status {
     let delivery::sender::Waiting { groups, lowest_unconfirmed, dropped } = outbox.status();
     Status {
         v: VERSION,
@@ -447,8 +443,9 @@ fn bare_status(outbox: &Outbox, state: HostState) -> Status {
         time: Timestamp::from(SystemTime::now()),
         version: crate::VERSION.to_owned(),
         stopped: false,
-        interval_seconds: None,
-        labels: Default::default(),
+        interval_seconds: Some(config.interval.as_secs_f64()),
+        // Whoever hears only that the host is gone has to know whose it is.
+        labels: config.labels.clone(),
         inventory: None,
         groups,
         lowest_unconfirmed,
@@ -471,6 +468,6 @@ fn retained(topic: String, payload: Vec<u8>) -> Message {
 }
 
 /// What the broker publishes when the agent vanishes.
-pub fn last_will(post: &Post) -> Message {
-    status_message(&bare_status(&post.lock(), HostState::Offline))
+pub fn last_will(post: &Post, config: &Config) -> Message {
+    status_message(&bare_status(&post.lock(), config, HostState::Offline))
 }
