@@ -1,6 +1,7 @@
 //! The agent's life: built from a checked configuration, run until it is told to stop.
 
 use std::future::Future;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use wire::BootId;
 
 use crate::config::Config;
 use crate::inventory;
+use crate::notify;
 use crate::outbox::{self, Gone, Keeping, Post};
-use crate::publisher::{Link, Publisher, TakenOver, last_will};
+use crate::publisher::{Alerts, Link, Publisher, TakenOver, last_will};
 use crate::rules;
 use crate::sampler::{self, Handle};
 use crate::serve::{Publishing, Server};
@@ -35,6 +37,7 @@ pub struct App {
     publishing: Option<(mqtt::Options, Post, Keeping)>,
     series: rules::Shared,
     rules: Arc<OnceLock<rules::Handle>>,
+    notify: Arc<OnceLock<notify::Handle>>,
 }
 
 /// The agent can't start, or can't go on.
@@ -49,6 +52,9 @@ pub enum AppError {
     /// The thread that evaluates rules can't be started.
     #[error("can't start the thread that evaluates rules: {0}")]
     Rules(std::io::Error),
+    /// The thread that sends notifications can't be started.
+    #[error("can't start the thread that sends notifications: {0}")]
+    Notify(std::io::Error),
     /// The spool can't be used.
     #[error(transparent)]
     Spool(#[from] outbox::OpenError),
@@ -73,6 +79,9 @@ pub enum AppError {
     /// The thread that evaluates rules is gone.
     #[error("BUG: the thread that evaluates rules ended by itself")]
     RulesEnded,
+    /// The thread that sends notifications is gone.
+    #[error("BUG: the thread that sends notifications ended by itself")]
+    NotifyEnded,
     /// The sampler's thread is gone.
     #[error("BUG: the sampler's thread ended by itself")]
     SamplerEnded,
@@ -84,6 +93,7 @@ pub struct Reload {
     config: watch::Sender<Arc<Config>>,
     sampler: Handle,
     rules: Arc<OnceLock<rules::Handle>>,
+    notify: Arc<OnceLock<notify::Handle>>,
 }
 
 impl Reload {
@@ -110,12 +120,16 @@ impl Reload {
         if let Some(rules) = self.rules.get() {
             rules.reload(Arc::new(new.clone()));
         }
+        if let Some(notify) = self.notify.get() {
+            notify.reload(new.notify.clone());
+        }
         let merged = Config {
             rules: rules::RulesSection { files: new.rules.files, ..old.rules.clone() },
             interval: new.interval,
             labels: new.labels,
             collectors: new.collectors,
             include: new.include,
+            notify: new.notify,
             ..Config::clone(&old)
         };
         self.config.send_replace(Arc::new(merged));
@@ -145,7 +159,7 @@ impl App {
             }
         };
         let config = watch::Sender::new(Arc::new(config));
-        Ok(Self { config, sampler, listeners, publishing, series, rules: Arc::default() })
+        Ok(Self { config, sampler, listeners, publishing, series, rules: Arc::default(), notify: Arc::default() })
     }
 
     /// The address that is served; with port 0 in the configuration, the one that the system chose.
@@ -155,7 +169,12 @@ impl App {
 
     /// For reloading while [`App::run`] runs.
     pub fn reload(&self) -> Reload {
-        Reload { config: self.config.clone(), sampler: self.sampler.clone(), rules: self.rules.clone() }
+        Reload {
+            config: self.config.clone(),
+            sampler: self.sampler.clone(),
+            rules: self.rules.clone(),
+            notify: self.notify.clone(),
+        }
     }
 
     /// The sampler, for watching its readings.
@@ -174,6 +193,10 @@ impl App {
         let publishing = post.clone().map(|post| Publishing { post, link: link_seen });
         let server = Arc::new(Server::new(self.sampler.clone(), self.config.subscribe(), publishing));
         let states = self.publishing.as_ref().map_or(&*config.spool.directory, |(_, _, keeping)| keeping.dir());
+        if self.publishing.is_none() && (config.fresh_rules.count() > 0 || !config.notify.is_empty()) {
+            // Nobody else makes it. What can't be written there says so.
+            let _ = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(states);
+        }
         let describing = Arc::downgrade(&server);
         let (mut evaluating, evaluator) = rules::spawn(rules::Parts {
             config: config.clone(),
@@ -185,12 +208,21 @@ impl App {
                 }
             }),
             series: self.series,
-            post,
+            post: post.clone(),
             states: states.to_owned(),
         })
         .map_err(AppError::Rules)?;
         server.evaluates(evaluating.clone());
         let _ = self.rules.set(evaluating.clone());
+        let (mut notifying, mut notifier) = notify::spawn(notify::Parts {
+            notify: config.notify.clone(),
+            firing: evaluating.firing(),
+            states: states.to_owned(),
+            post,
+        })
+        .map_err(AppError::Notify)?;
+        server.notifies(notifying.clone());
+        let _ = self.notify.set(notifying.clone());
 
         // Dropped at the end of all parts: what they put last is synced then.
         let mut keeping = None;
@@ -212,7 +244,7 @@ impl App {
                 Client::start(options)?,
                 post.clone(),
                 self.sampler.readings(),
-                evaluating.firing(),
+                Alerts { firing: evaluating.firing(), notify: notifying.clone() },
                 self.config.subscribe(),
                 inventory::read(),
                 link,
@@ -242,6 +274,7 @@ impl App {
             () = stop => Ok(()),
             () = async { while readings.changed().await.is_ok() {} } => Err(AppError::SamplerEnded),
             () = evaluating.ended() => Err(AppError::RulesEnded),
+            () = notifying.ended() => Err(AppError::NotifyEnded),
             // Parts end only when told to: one that ends by itself failed, or panicked.
             ended = parts.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
@@ -250,9 +283,11 @@ impl App {
             },
         };
         trigger.stop();
+        notifier.stop();
         while let Some(ended) = parts.join_next().await {
             ended.map_err(AppError::Ended)??;
         }
+        notifier.join();
         let states = evaluator.stop();
         drop(keeping);
         if let Some(states) = states {

@@ -16,6 +16,7 @@ use wire::{GroupName, HostName, LabelSet};
 
 use crate::collectors::{self, CollectorSettings};
 use crate::host::HostRoot;
+use crate::notify::{self, JobsSection, Notify, NotifySection};
 use crate::outbox::MAX_RECORD;
 use crate::rules::{self, Fresh, RulesSection};
 
@@ -85,6 +86,10 @@ pub struct File {
     pub push: PushSection,
     /// What is evaluated.
     pub rules: RulesSection,
+    /// Who is told of alerts.
+    pub notify: NotifySection,
+    /// Where commands are run.
+    pub jobs: JobsSection,
     /// The agent's own log.
     pub log: LogSection,
 }
@@ -103,6 +108,8 @@ impl Default for File {
             spool: SpoolSection::default(),
             push: PushSection::default(),
             rules: RulesSection::default(),
+            notify: NotifySection::default(),
+            jobs: JobsSection::default(),
             log: LogSection::default(),
         }
     }
@@ -329,8 +336,8 @@ pub struct Config {
     pub fresh_rules: Fresh,
     /// The log's level.
     pub log_level: Level,
-    /// Whether `ALERT_WEBHOOK_URL` is set. Alerts are not built yet; the agent says so instead of ignoring it.
-    pub alert_webhook: bool,
+    /// Who is told of alerts.
+    pub notify: Arc<Notify>,
 }
 
 impl Config {
@@ -378,7 +385,7 @@ impl Config {
         let mut interval_place = None;
         let mut listen = file.listen_checked(loaded, &mut faults);
         let mut log_level = file.log.level;
-        let mut alert_webhook = false;
+        let mut alert_webhook = None;
         for (name, value) in environment.iter().filter(|(_, value)| !value.trim().is_empty()) {
             let mut fault = |message: String| faults.push(Fault { place: Place::Variable(name.clone()), message });
             let overridden = |key: &str| {
@@ -401,7 +408,7 @@ impl Config {
                     }
                     Err(message) => fault(message),
                 },
-                WEBHOOK => alert_webhook = true,
+                WEBHOOK => alert_webhook = Some(value.trim().to_owned()),
                 _ => {}
             }
         }
@@ -420,6 +427,19 @@ impl Config {
         }
         let spool = file.spool.checked(loaded, &mut faults);
         let fresh_rules = file.rules.checked(loaded, &mut faults);
+        let notify = host.as_ref().and_then(|host| {
+            let about = notify::About {
+                host,
+                labels: &file.labels,
+                external_url: &file.rules.external_url,
+                jobs: &file.jobs.socket,
+                webhook: alert_webhook.as_deref(),
+            };
+            let wrong = |list: Vec<(String, String)>| {
+                faults.extend(list.into_iter().map(|(key, fault)| loaded.fault(&format!("notify.{key}"), fault)));
+            };
+            file.notify.checked(&about).map_err(wrong).ok()
+        });
 
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
             for name in names.iter().filter(|name| collectors::names().all(|known| known != name.as_str())) {
@@ -483,8 +503,8 @@ impl Config {
             _ => None,
         };
 
-        match (host, allow) {
-            (Some(host), Some(allow)) if faults.is_empty() => Ok(Self {
+        match (host, allow, notify) {
+            (Some(host), Some(allow), Some(notify)) if faults.is_empty() => Ok(Self {
                 host,
                 interval,
                 labels: file.labels.clone(),
@@ -501,7 +521,7 @@ impl Config {
                 rules: file.rules.clone(),
                 fresh_rules: Fresh::new(fresh_rules),
                 log_level,
-                alert_webhook,
+                notify: Arc::new(notify),
             }),
             _ => Err(loaded.error(faults)),
         }
@@ -724,7 +744,7 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:8000");
         assert_eq!(config.interval, Duration::from_secs(15));
         assert_eq!(config.log_level, Level::Warn);
-        assert!(config.alert_webhook);
+        assert_eq!(config.notify.summary(), "alert-webhook");
         assert!(!format!("{config:?}").contains("secret"));
         let mut both = documents.to_vec();
         both.push(("UTILIZER_AGENT__INTERVAL", "20s"));
@@ -885,6 +905,7 @@ mod tests {
                 ..defaults.mqtt
             },
             rules: RulesSection { instance: file.rules.instance.clone(), ..defaults.rules },
+            notify: NotifySection { report_to: file.notify.report_to.clone(), ..defaults.notify },
             ..defaults
         };
         assert_eq!(file, expected);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use cli::{Command, Switches};
 use daemon::signals::{Signal, Signals};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use utilizer_agent::app::{App, Reload};
 use utilizer_agent::config::{Config, DEFAULT_PATH};
 use utilizer_agent::sample;
@@ -49,9 +49,6 @@ fn main() -> ExitCode {
 fn run(switches: Switches, config: Config) -> ExitCode {
     daemon::log::init(config.log_level);
     info!("utilizer-agent {} on {}, every {:?}", utilizer_agent::VERSION, config.host, config.interval);
-    if config.alert_webhook {
-        warn!("ALERT_WEBHOOK_URL is set, but this version sends no notifications");
-    }
     // One thread beside the sampler's: there is little to do, and each thread costs memory.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -116,6 +113,7 @@ fn check(config: &Config) -> String {
     format!(
         "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}{}\nbroker:     {broker}\ncollectors: {}\n\
          rules:      {} from {}\n\
+         receivers:  {}\n\
          default configuration file: {DEFAULT_PATH}\n",
         config.host,
         config.listen,
@@ -123,6 +121,7 @@ fn check(config: &Config) -> String {
         running.join(", "),
         config.fresh_rules.count(),
         if config.rules.files.is_empty() { "no files".to_owned() } else { config.rules.files.join(", ") },
+        config.notify.summary(),
     )
 }
 

@@ -8,18 +8,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ::notify::dispatch::Ack;
 use bytes::Bytes;
 use mqtt::{Cause, Client, Event, Events, Message, PublishError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use wire::messages::{
-    ActiveAlerts, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Status, TierStatus,
+    Acknowledge, ActiveAlerts, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Silence, Status,
+    TierStatus,
 };
 use wire::{BootId, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
 use crate::config::Config;
 use crate::inventory;
 use crate::message;
+use crate::notify;
 use crate::outbox::{Outbox, Outgoing, Post, PutError};
 use crate::rules::Firing;
 use crate::sampler::Reading;
@@ -63,6 +66,14 @@ pub struct TakenOver {
     reason: String,
 }
 
+/// What of alerts goes over MQTT: those that fire, and what others say of them.
+pub struct Alerts {
+    /// To the broker.
+    pub firing: Firing,
+    /// From it.
+    pub notify: notify::Handle,
+}
+
 /// Publishes until the stop.
 pub struct Publisher {
     client: Client,
@@ -70,6 +81,7 @@ pub struct Publisher {
     post: Post,
     readings: watch::Receiver<Option<Arc<Reading>>>,
     firing: Firing,
+    notify: notify::Handle,
     config: watch::Receiver<Arc<Config>>,
     inventory: Inventory,
     link: watch::Sender<Link>,
@@ -93,7 +105,7 @@ impl Publisher {
         (client, events): (Client, Events),
         post: Post,
         readings: watch::Receiver<Option<Arc<Reading>>>,
-        firing: Firing,
+        Alerts { firing, notify }: Alerts,
         config: watch::Receiver<Arc<Config>>,
         inventory: Inventory,
         link: watch::Sender<Link>,
@@ -104,6 +116,7 @@ impl Publisher {
             post,
             readings,
             firing,
+            notify,
             config,
             inventory,
             link,
@@ -121,7 +134,13 @@ impl Publisher {
         let mut stop = std::pin::pin!(stop);
         let post = self.post.clone();
         let host = post.lock().host().clone();
-        let filters = [Topic::all_tier_statuses(), Topic::confirmations(&host), Topic::Control(host).to_string()];
+        let filters = [
+            Topic::all_tier_statuses(),
+            Topic::confirmations(&host),
+            Topic::all_silences(),
+            Topic::Acknowledge(host.clone()).to_string(),
+            Topic::Control(host).to_string(),
+        ];
         if self.client.subscribe(filters).await.is_err() {
             error!("BUG: the MQTT client ended before it began");
         }
@@ -303,8 +322,11 @@ impl Publisher {
 
     /// What exporters and operators say.
     fn hear(&self, message: &Message) {
-        // The end of a retained status.
+        // The end of a retained state.
         if message.payload.is_empty() {
+            if let Ok(Topic::Silence(id)) = message.topic.parse() {
+                self.notify.fleet(id.to_string(), None);
+            }
             return;
         }
         let heard = match message.topic.parse() {
@@ -317,6 +339,14 @@ impl Publisher {
             }
             Ok(Topic::Confirmed(_, group, member)) => wire::decode_state::<Confirmation>("confirmed", &message.payload)
                 .map(|said| self.post.lock().confirmed(&group, &member, &said)),
+            Ok(Topic::Silence(id)) => wire::decode_state::<Silence>("silence", &message.payload)
+                .map(|silence| self.notify.fleet(id.to_string(), Some(silence))),
+            Ok(Topic::Acknowledge(_)) => {
+                wire::decode_state::<Acknowledge>("acknowledgement", &message.payload).map(|said| {
+                    let Acknowledge { fingerprint, author, comment, false_alarm, time, .. } = said;
+                    self.notify.acknowledged(fingerprint, Ack { by: author, comment, false_alarm, at: time });
+                })
+            }
             Ok(Topic::Control(_)) => wire::decode_state::<Control>("control", &message.payload).map(|control| {
                 if let (ControlAction::RetireGroup, Some(group)) = (control.action, &control.group) {
                     // The command is repeated until this host's status has the group no longer.

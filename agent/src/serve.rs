@@ -17,6 +17,7 @@ use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
 use crate::exposition::{self, Choice, Format, Order};
 use crate::gauges;
+use crate::notify;
 use crate::outbox::{Counts, Post, PutError};
 use crate::own_process::OwnProcess;
 use crate::publisher::Link;
@@ -48,6 +49,7 @@ pub struct Server {
     /// `None` where `mqtt.enabled` is false.
     publishing: Option<Publishing>,
     rules: OnceLock<rules::Handle>,
+    notify: OnceLock<notify::Handle>,
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
@@ -125,6 +127,10 @@ impl Handler for Server {
             ("/v1/logs", &Method::POST) => self.push(Push::Logs, request).await,
             ("/v1/pipeline", &Method::POST) => self.push(Push::Pipeline, request).await,
             ("/v1/logs" | "/v1/pipeline", _) => method_not_allowed("POST"),
+            (path, _) if notify::is_path(path) => match self.notify.get() {
+                Some(notify) => notify::Api(notify).handle(request).await,
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "the agent is starting"),
+            },
             (path, &Method::GET | &Method::HEAD) => match path {
                 "/" => self.landing(),
                 "/metrics" => self.metrics(&request).await,
@@ -156,6 +162,7 @@ impl Server {
             config,
             publishing,
             rules: OnceLock::new(),
+            notify: OnceLock::new(),
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
@@ -168,6 +175,12 @@ impl Server {
     pub fn evaluates(&self, rules: rules::Handle) {
         // Once, before anything is served.
         let _ = self.rules.set(rules);
+    }
+
+    /// Says who sends notifications.
+    pub fn notifies(&self, notify: notify::Handle) {
+        // Likewise.
+        let _ = self.notify.set(notify);
     }
 
     /// What is told besides the snapshot: what was derived from it, and the agent about itself.
@@ -340,6 +353,9 @@ impl Server {
 
         if let Some(rules) = self.rules.get() {
             rules.told().describe(out);
+        }
+        if let Some(notify) = self.notify.get() {
+            notify.told().describe(out);
         }
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();

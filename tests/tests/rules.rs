@@ -24,7 +24,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "utilizer-agent",
-        &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt", "utilizer-rules"],
+        &[
+            "utilizer-wire",
+            "utilizer-delivery",
+            "utilizer-spool",
+            "utilizer-daemon",
+            "utilizer-mqtt",
+            "utilizer-rules",
+            "utilizer-notify",
+        ],
     ),
     ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),

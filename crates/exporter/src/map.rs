@@ -258,6 +258,7 @@ pub fn alert(head: &Head, body: AlertTransition, event: &str) -> Result<AlertRow
         state: match body.state {
             AlertState::Firing => "firing",
             AlertState::Resolved => "resolved",
+            AlertState::Acknowledged => "acknowledged",
         },
         severity: alert.labels.get("severity").unwrap_or_default().to_owned(),
         labels: object(alert.labels),

@@ -45,17 +45,6 @@ pub struct Ack {
     pub at: Timestamp,
 }
 
-/// What became of one alert, from its beginning to its end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Episode {
-    /// The alert, with the time of its end.
-    pub alert: Alert,
-    /// When somebody was first told.
-    pub told_at: Option<Timestamp>,
-    /// Who took care of it.
-    pub ack: Option<Ack>,
-}
-
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
@@ -82,7 +71,6 @@ pub struct Dispatcher {
     groups: BTreeMap<String, Group>,
     silences: Vec<Silence>,
     heartbeats: Vec<Timestamp>,
-    episodes: Vec<Episode>,
     left_out: u64,
 }
 
@@ -90,8 +78,6 @@ pub struct Dispatcher {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Known {
     alert: Alert,
-    #[serde(default)]
-    told_at: Option<Timestamp>,
     #[serde(default)]
     ack: Option<Ack>,
 }
@@ -142,7 +128,6 @@ impl Dispatcher {
             heartbeats: saved.heartbeats,
             plan,
             settings,
-            episodes: Vec::new(),
             left_out: 0,
         };
         dispatcher.sort_in(now);
@@ -195,12 +180,11 @@ impl Dispatcher {
                 }
                 Some(known) => {
                     // Over and there again before anybody looked.
-                    self.episodes.extend(known.ended(now));
-                    *known = Known { alert: alert.clone(), told_at: None, ack: None };
+                    *known = Known { alert: alert.clone(), ack: None };
                     self.begin(alert, now);
                 }
                 None => {
-                    let known = Known { alert: alert.clone(), told_at: None, ack: None };
+                    let known = Known { alert: alert.clone(), ack: None };
                     self.alerts.insert(alert.fingerprint.clone(), known);
                     self.begin(alert, now);
                 }
@@ -209,7 +193,6 @@ impl Dispatcher {
         for (fingerprint, known) in &mut self.alerts {
             if known.alert.resolved_at.is_none() && !present.contains(fingerprint) {
                 known.alert.resolved_at = Some(now);
-                self.episodes.extend(known.ended(now));
             }
         }
         self.forget();
@@ -235,11 +218,6 @@ impl Dispatcher {
     /// Observations that found no room, ever.
     pub fn left_out(&self) -> u64 {
         self.left_out
-    }
-
-    /// What ended since the last call.
-    pub fn episodes(&mut self) -> Vec<Episode> {
-        std::mem::take(&mut self.episodes)
     }
 
     /// Somebody takes care of alerts that fire: those with this fingerprint, or of this name. Gives them.
@@ -440,10 +418,9 @@ impl Dispatcher {
     fn mark_told(&mut self, key: &str, hidden: &BTreeSet<String>, now: Timestamp) {
         let Some(group) = self.groups.get_mut(key) else { return };
         for (fingerprint, member) in &mut group.members {
-            let Some(known) = self.alerts.get_mut(fingerprint) else { continue };
+            let Some(known) = self.alerts.get(fingerprint) else { continue };
             if known.alert.resolved_at.is_none() && !hidden.contains(fingerprint) {
                 member.told_at.get_or_insert(now);
-                known.told_at.get_or_insert(now);
             }
         }
     }
@@ -544,14 +521,6 @@ impl Dispatcher {
             }
         }
         orders
-    }
-}
-
-impl Known {
-    fn ended(&self, now: Timestamp) -> Option<Episode> {
-        let told = self.told_at.is_some() || self.ack.is_some();
-        let alert = Alert { resolved_at: self.alert.resolved_at.or(Some(now)), ..self.alert.clone() };
-        told.then(|| Episode { alert, told_at: self.told_at, ack: self.ack.clone() })
     }
 }
 

@@ -16,3 +16,4 @@ pub mod text;
 pub mod times;
 
 pub use notification::{Notification, Reason};
+pub use plan::Plan;

@@ -1,7 +1,8 @@
 //! Silences: what nobody is to be told of for a while, by whom and why.
 
-use rules::labels::Matcher;
-use wire::{LabelSet, Timestamp};
+use rules::labels::{MatchOp, Matcher};
+use wire::messages::{self, MatchOperator};
+use wire::{LabelSet, Timestamp, VERSION};
 
 use crate::matcher;
 
@@ -36,6 +37,56 @@ pub enum Origin {
 }
 
 impl Silence {
+    /// Of one that was sent or kept. An error is a sentence.
+    pub fn read(id: &str, silence: &messages::Silence, origin: Origin) -> Result<Self, String> {
+        if silence.matchers.is_empty() {
+            return Err("it has no matcher, and would hide everything".to_owned());
+        }
+        if silence.ends_at <= silence.starts_at {
+            return Err("it ends before it begins".to_owned());
+        }
+        let matchers = silence.matchers.iter().map(|matcher| {
+            let operator = match matcher.operator {
+                MatchOperator::Equal => MatchOp::Equal,
+                MatchOperator::NotEqual => MatchOp::NotEqual,
+                MatchOperator::Regex => MatchOp::Regex,
+                MatchOperator::NotRegex => MatchOp::NotRegex,
+            };
+            Matcher::new(&matcher.name, operator, &matcher.value).map_err(|error| error.to_string())
+        });
+        Ok(Self {
+            id: id.to_owned(),
+            matchers: matchers.collect::<Result<_, _>>()?,
+            starts_at: silence.starts_at,
+            ends_at: silence.ends_at,
+            created_by: silence.author.clone(),
+            comment: silence.comment.clone(),
+            origin,
+        })
+    }
+
+    /// As it is sent and kept.
+    pub fn written(&self) -> messages::Silence {
+        let matchers = self.matchers.iter().map(|matcher| messages::Matcher {
+            name: matcher.name.clone(),
+            operator: match matcher.op {
+                MatchOp::Equal => MatchOperator::Equal,
+                MatchOp::NotEqual => MatchOperator::NotEqual,
+                MatchOp::Regex => MatchOperator::Regex,
+                MatchOp::NotRegex => MatchOperator::NotRegex,
+            },
+            value: matcher.value.clone(),
+        });
+        messages::Silence {
+            v: VERSION,
+            matchers: matchers.collect(),
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            author: self.created_by.clone(),
+            comment: self.comment.clone(),
+        }
+    }
+
     /// Whether it hides labels now.
     pub fn hides(&self, labels: &LabelSet, now: Timestamp) -> bool {
         self.is_active(now) && matcher::all_match(&self.matchers, labels)

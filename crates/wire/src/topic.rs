@@ -63,11 +63,6 @@ impl Topic {
         format!("{ROOT}tier/+/+/status")
     }
 
-    /// Filter for the silences of the fleet.
-    pub fn all_silences() -> String {
-        format!("{ROOT}fleet/silences/+")
-    }
-
     /// Filter for the alerts that fire on all hosts.
     pub fn all_active_alerts() -> String {
         format!("{ROOT}telemetry/+/alerts/active")
@@ -76,6 +71,11 @@ impl Topic {
     /// Filter for one durable kind of all hosts, without a group: every subscriber gets each record.
     pub fn all_telemetry(kind: Kind) -> String {
         format!("{ROOT}telemetry/+/{kind}")
+    }
+
+    /// Filter for the silences of the fleet.
+    pub fn all_silences() -> String {
+        format!("{ROOT}fleet/silences/+")
     }
 
     /// Filter for what the exporters of all groups confirm to one host.

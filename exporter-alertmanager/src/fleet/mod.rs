@@ -327,6 +327,8 @@ impl Fleet {
             }
             AlertState::Firing => self
                 .refuse(Refusal::Alerts, || format!("{} has more alerts than [fleet] most_alerts_per_host", head.host)),
+            // Alertmanager knows no such thing.
+            AlertState::Acknowledged => {}
             AlertState::Resolved => {
                 let Ok(labels) = labels::of_alert(&transition.alert.labels, &head.host, &self.settings) else { return };
                 let key = feed::Key::of(&labels);

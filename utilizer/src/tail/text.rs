@@ -52,6 +52,7 @@ impl Text {
                 let colour = match transition.state {
                     AlertState::Firing => Colour::Red,
                     AlertState::Resolved => Colour::Green,
+                    AlertState::Acknowledged => Colour::Yellow,
                 };
                 self.columns(head.time, head.host.as_str(), "alert", Some(colour), &alert(transition))
             }
@@ -159,6 +160,7 @@ fn alert(transition: &AlertTransition) -> String {
     let state = match transition.state {
         AlertState::Firing => "firing",
         AlertState::Resolved => "resolved",
+        AlertState::Acknowledged => "acknowledged",
     };
     let label = |name| plain(alert.labels.get(name).unwrap_or_default());
     let mut text = format!("{state} {} {}", label("severity"), label("alertname"));

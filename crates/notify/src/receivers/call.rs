@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wire::Timestamp;
 
 /// A file whose first line is a secret. It is read whenever it is needed, so that a new one needs no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,5 +134,29 @@ pub fn outcome(answer: &Answer) -> Outcome {
         200..=299 => Outcome::Sent,
         408 | 425 | 429 | 500..=599 => Outcome::Retry(answer.retry_after, format!("it answered {}", answer.status)),
         status => Outcome::Refused(format!("it answered {status}")),
+    }
+}
+
+/// `Retry-After` as HTTP has it (RFC 9110, section 10.2.3): seconds, or a date.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
+    Some(Duration::from_millis(u64::try_from(date - now.as_millis()).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_asks_for_patience_in_seconds_or_by_a_date() {
+        let now = "2026-11-20T08:00:00Z".parse().unwrap();
+        assert_eq!(retry_after(" 17 ", now), Some(Duration::from_secs(17)));
+        assert_eq!(retry_after("Fri, 20 Nov 2026 08:01:00 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Fri, 20 Nov 2026 07:01:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!((retry_after("soon", now), retry_after("-1", now)), (None, None));
     }
 }

@@ -10,6 +10,7 @@ use wire::Timestamp;
 
 use super::{Answer, Call, Faults, Integration, Outcome, SecretFile, Secrets, Table, parts};
 use crate::Notification;
+use crate::queue::Manner;
 use crate::text::{self, AlertText, Text, View};
 
 /// Of an embed's title and of its description, in characters.
@@ -274,6 +275,11 @@ impl Integration for Discord {
 
     fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    // Discord takes 30 a minute for each webhook.
+    fn manner(&self) -> Manner {
+        Manner { for_people: true, pause: Duration::from_millis(2000) }
     }
 
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {

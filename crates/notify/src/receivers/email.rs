@@ -12,6 +12,7 @@ use wire::Timestamp;
 
 use super::{Call, Faults, Integration, Mail, MailTls, SecretFile, Secrets, Table, parts};
 use crate::Notification;
+use crate::queue::Manner;
 use crate::text::{self, AlertText, Text, View};
 
 /// Of the subject, in characters.
@@ -250,6 +251,10 @@ impl Integration for Email {
 
     fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    fn manner(&self) -> Manner {
+        Manner { for_people: true, pause: Duration::ZERO }
     }
 
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {

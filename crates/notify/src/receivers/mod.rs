@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::Timestamp;
 
-pub use call::{Answer, Call, HttpCall, Mail, MailTls, Outcome, Secret, SecretFile, Secrets, outcome};
+pub use call::{Answer, Call, HttpCall, Mail, MailTls, Outcome, Secret, SecretFile, Secrets, outcome, retry_after};
 
 use crate::Notification;
+use crate::queue::Manner;
 
 /// One way to one service, as configured.
 pub trait Integration: std::fmt::Debug + Send + Sync {
@@ -20,6 +21,11 @@ pub trait Integration: std::fmt::Debug + Send + Sync {
 
     /// Whether it is told when alerts are over.
     fn send_resolved(&self) -> bool;
+
+    /// How much at once, and how often.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
 
     /// What the service is to be called with. An error is a sentence on what is wrong with the configuration, a secret or
     /// the notification, without a secret in it.

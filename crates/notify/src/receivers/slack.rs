@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use wire::Timestamp;
 
 use super::{Answer, Call, Faults, Integration, Outcome, SecretFile, Secrets, Table, parts};
 use crate::Notification;
+use crate::queue::Manner;
 use crate::text::{self, AlertText, Text, View};
 
 /// Of a header block's text, in characters.
@@ -227,6 +229,11 @@ impl Integration for Slack {
 
     fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    // Slack takes one a second for each webhook.
+    fn manner(&self) -> Manner {
+        Manner { for_people: true, pause: Duration::from_millis(1000) }
     }
 
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {

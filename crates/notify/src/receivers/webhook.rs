@@ -26,6 +26,9 @@ pub struct Webhook {
     pub url: String,
     /// A file whose first line is the URL.
     pub url_file: Option<SecretFile>,
+    /// From the environment.
+    #[serde(skip)]
+    pub secret_url: Option<Secret>,
     /// The authorities that sign the server's certificate, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// A file whose first line is a bearer token.
@@ -46,6 +49,7 @@ impl Default for Webhook {
             send_resolved: true,
             url: String::new(),
             url_file: None,
+            secret_url: None,
             ca_file: None,
             bearer_token_file: None,
             username: String::new(),
@@ -195,9 +199,10 @@ impl Integration for Webhook {
     }
 
     fn call(&self, notification: &Notification, _: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {
-        let url = match &self.url_file {
-            Some(file) => parts::secret_url(Some(file), secrets)?,
-            None => Secret::new(&self.url),
+        let url = match (&self.secret_url, &self.url_file) {
+            (Some(url), _) => url.clone(),
+            (None, Some(file)) => parts::secret_url(Some(file), secrets)?,
+            (None, None) => Secret::new(&self.url),
         };
         let mut headers: Vec<(String, Secret)> =
             self.headers.iter().map(|(name, value)| parts::header(name, value)).collect();

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Body, BootId, HostName, Kind, LabelSet, Timestamp, Value};
 
-/// An alert began to fire or resolved. Durable; pending alerts are not sent.
+/// An alert began to fire, resolved, or somebody takes care of it. Durable; pending alerts are not sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlertTransition {
@@ -25,6 +25,9 @@ pub enum AlertState {
     Firing,
     /// It no longer fires.
     Resolved,
+    /// Somebody takes care of it, while it fires on. Who and why stand in the annotations `acknowledged_by`,
+    /// `acknowledgement` and `false_alarm`.
+    Acknowledged,
 }
 
 /// One alert of one rule.

@@ -5,6 +5,7 @@ mod length;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rules::template::Tree;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use wire::Timestamp;
 
 use super::{Call, Faults, HttpCall, Integration, Secret, SecretFile, Secrets, Table, parts};
 use crate::Notification;
+use crate::queue::Manner;
 use crate::text::{self, AlertText, Text, View};
 
 /// Parts of one message: gateways charge for each.
@@ -178,6 +180,11 @@ impl Integration for Sms {
 
     fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    // Gateways are slow, and each costs money.
+    fn manner(&self) -> Manner {
+        Manner { for_people: true, pause: Duration::from_millis(1000) }
     }
 
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {
