@@ -10,6 +10,9 @@ use wire::{LabelSet, Timestamp};
 use super::{Answer, Call, Faults, Integration, Outcome, Secret, SecretFile, Secrets, Table, parts};
 use crate::Notification;
 
+/// Of the alerts of one request, in bytes of JSON.
+const BYTES: usize = 16 << 20;
+
 /// `[[notify.receivers.alertmanager]]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -108,6 +111,7 @@ impl Integration for Instance {
     }
 
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {
+        let mut room = BYTES;
         let posted: Vec<Posted<'_>> = notification
             .alerts
             .iter()
@@ -119,6 +123,11 @@ impl Integration for Instance {
                 generator_url: if parts::is_url(&notification.external_url) { &notification.external_url } else { "" },
             })
             .filter(|posted| !posted.labels.is_empty())
+            .take_while(|posted| {
+                let size = serde_json::to_vec(posted).map_or(usize::MAX, |json| json.len() + 1);
+                room = room.checked_sub(size).unwrap_or_default();
+                room > 0
+            })
             .collect();
         let url = Secret::new(format!("{}/api/v2/alerts", self.url.trim_end_matches('/')));
         let headers = self.of.login().header(secrets)?.into_iter().collect();

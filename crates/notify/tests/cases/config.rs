@@ -118,6 +118,45 @@ fn faults_name_their_keys() {
     assert_eq!(nameless.check()[0].0, "name");
 }
 
+/// The documentation's examples are right, and it has every key.
+#[test]
+fn the_documentation_has_every_key() {
+    #[derive(serde::Deserialize)]
+    struct File {
+        notify: Notify,
+    }
+    #[derive(serde::Deserialize)]
+    struct Notify {
+        #[serde(default)]
+        receivers: Vec<Receiver>,
+    }
+    let text = include_str!("../../../../docs/notifications.md");
+    let mut seen = 0;
+    for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        if !block.contains("[[notify.receivers]]") {
+            continue;
+        }
+        let file: File = toml::from_str(block).unwrap_or_else(|error| panic!("{error}: {block}"));
+        for receiver in file.notify.receivers {
+            assert_eq!(receiver.check(), [], "{block}");
+            seen += receiver.integrations().len();
+        }
+    }
+    assert!(seen >= LEAST.len(), "{seen}");
+    for kind in Receiver::KINDS {
+        let error = toml::from_str::<Receiver>(&format!("name = \"r\"\n[[{kind}]]\nnope = 1\n")).unwrap_err();
+        let error = error.to_string();
+        let keys = error.split("expected one of ").nth(1).unwrap();
+        let sections: String = text
+            .split("\n### ")
+            .filter(|section| section.contains(&format!("[[notify.receivers.{kind}]]\n")))
+            .collect();
+        for key in keys.split('`').skip(1).step_by(2) {
+            assert!(sections.contains(&format!("`{key}`")), "{kind}: {key}");
+        }
+    }
+}
+
 /// What is said of secrets names their files alone.
 #[test]
 fn secrets_are_not_told() {

@@ -128,7 +128,13 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Body, Fault> {
 }
 
 /// The templates of Alertmanager that others call by their names.
-const SHIPPED: &str = r#"{{ define "__subject" }}[{{ .Status | toUpper }}{{ if eq .Status "firing" }}:{{ .Alerts.Firing | len }}{{ end }}] {{ .GroupLabels.SortedPairs.Values | join " " }}{{ $rest := (.CommonLabels.Remove .GroupLabels.Names).Values }}{{ if $rest }} ({{ join " " $rest }}){{ end }}{{ end }}{{ define "__alertmanager" }}utilizer{{ end }}{{ define "__alertmanagerURL" }}{{ .ExternalURL }}{{ end }}{{ define "__text_alert_list" }}{{ range . }}Labels:
+const SHIPPED: &str = r#"
+{{- define "__subject" }}[{{ .Status | toUpper }}{{ if eq .Status "firing" }}:{{ .Alerts.Firing | len }}{{ end -}}
+] {{ .GroupLabels.SortedPairs.Values | join " " }}{{ $rest := (.CommonLabels.Remove .GroupLabels.Names).Values -}}
+{{ if $rest }} ({{ join " " $rest }}){{ end }}{{ end -}}
+{{ define "__alertmanager" }}utilizer{{ end -}}
+{{ define "__alertmanagerURL" }}{{ .ExternalURL }}{{ end -}}
+{{ define "__text_alert_list" }}{{ range . }}Labels:
 {{ range .Labels.SortedPairs }} - {{ .Name }} = {{ .Value }}
 {{ end }}Annotations:
 {{ range .Annotations.SortedPairs }} - {{ .Name }} = {{ .Value }}

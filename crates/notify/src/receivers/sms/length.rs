@@ -1,8 +1,9 @@
-//! How long a text message is. In GSM's own alphabet (3GPP TS 23.038) 160 signs fit into one, in UCS-2 70; the parts of a
-//! longer one hold 153 or 67.
+//! How long a text message is. In GSM's own alphabet (3GPP TS 23.038) 160 signs fit into one, in UCS-2 70; the parts
+//! of a longer one hold 153 or 67.
 
 /// GSM's alphabet, without its escape.
-const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
+const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡\
+                   ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 /// Signs that take two places.
 const GSM_TWICE: &str = "^{}\\[~]|€";
 
