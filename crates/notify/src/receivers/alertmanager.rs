@@ -140,7 +140,10 @@ impl Integration for Instance {
             400 => Outcome::Refused(
                 "it answered 400: it does not take some of the alerts, because of their labels or times".to_owned(),
             ),
-            404 => Outcome::Refused("it answered 404: there is no Alertmanager at this URL, or its path differs".to_owned()),
+            404 => {
+                let why = "it answered 404: there is no Alertmanager at this URL, or its path differs";
+                Outcome::Refused(why.to_owned())
+            }
             _ => super::outcome(answer),
         }
     }

@@ -174,7 +174,10 @@ impl Email {
             None => builder.singlepart(plain),
             Some(html) => builder.multipart(
                 // Of the id, since chance is not for this crate. No line of the parts, which are encoded, can be it.
-                MultiPart::alternative().boundary(format!("=_{id}")).singlepart(plain).singlepart(SinglePart::html(html)),
+                MultiPart::alternative()
+                    .boundary(format!("=_{id}"))
+                    .singlepart(plain)
+                    .singlepart(SinglePart::html(html)),
             ),
         };
         message.map(|message| message.formatted()).map_err(|error| format!("the mail can't be made: {error}"))

@@ -27,8 +27,8 @@ pub trait Integration: std::fmt::Debug + Send + Sync {
         Manner::default()
     }
 
-    /// What the service is to be called with. An error is a sentence on what is wrong with the configuration, a secret or
-    /// the notification, without a secret in it.
+    /// What the service is to be called with. An error is a sentence on what is wrong with the configuration, a secret
+    /// or the notification, without a secret in it.
     fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String>;
 
     /// What its answer means, where it is not what most services mean by a status.

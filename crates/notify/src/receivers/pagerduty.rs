@@ -114,7 +114,8 @@ impl PagerDuty {
         });
         let class = filled(&self.class, 200)
             .or_else(|| labels.get("alertname").map(|name| text::line(name, 200)));
-        let others = [("component", filled(&self.component, 200)), ("group", filled(&self.group, 200)), ("class", class)];
+        let (component, group) = (filled(&self.component, 200), filled(&self.group, 200));
+        let others = [("component", component), ("group", group), ("class", class)];
         for (key, value) in others {
             if let (Some(value), Some(payload)) = (value, payload.as_object_mut()) {
                 payload.insert(key.to_owned(), value.into());
@@ -160,7 +161,8 @@ impl Table for PagerDuty {
     }
 
     fn check(&self, faults: &mut Faults) {
-        parts::check_url_file(self.routing_key_file.as_ref(), "routing_key_file", "the service's integration key", faults);
+        let file = self.routing_key_file.as_ref();
+        parts::check_url_file(file, "routing_key_file", "the service's integration key", faults);
         parts::check_url(&self.url, "url", faults);
     }
 }

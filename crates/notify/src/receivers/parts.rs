@@ -152,8 +152,8 @@ pub(super) fn hash(texts: &[&str]) -> String {
 pub(super) fn shown(names: &[String], notification: &Notification, most: usize) -> Vec<(String, String)> {
     let labels = notification.common_labels();
     let found = names.iter().filter_map(|name| {
-        let value = labels.get(name).filter(|value| !value.trim().is_empty())?;
-        Some((headline(name), text::line(value, 900)))
+        let value = Some(text::line(labels.get(name)?, 900)).filter(|value| !value.is_empty())?;
+        Some((headline(name), value))
     });
     found.take(most).collect()
 }

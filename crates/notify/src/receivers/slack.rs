@@ -124,8 +124,9 @@ fn alert_text(alert: &AlertText) -> String {
         text.push('\n');
         text += &line;
     }
-    if let Some(runbook) = &alert.runbook {
-        text += &format!("\n<{}|Runbook>", runbook.replace('&', "&amp;"));
+    let runbook = alert.runbook.as_ref().map(|url| url.replace('&', "&amp;"));
+    if let Some(runbook) = runbook.filter(|url| url.len() <= 1000) {
+        text += &format!("\n<{runbook}|Runbook>");
     }
     text
 }

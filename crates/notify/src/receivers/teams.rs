@@ -115,7 +115,9 @@ impl Teams {
         match configured {
             Some(text) => {
                 let text = text::cut_bytes(&text::cut(text.trim(), TEXT), room / 2);
-                body.push(json!({"type": "TextBlock", "text": text, "wrap": true}));
+                if !text.is_empty() {
+                    body.push(json!({"type": "TextBlock", "text": text, "wrap": true}));
+                }
                 listed = notification.alerts.len();
             }
             None => {

@@ -49,8 +49,8 @@ impl Text {
         self.0.as_deref().map_or("", Template::text)
     }
 
-    /// Filled in. `None` where nothing is configured or it can't be filled in: the caller's own text goes out then, since
-    /// an alert must not be lost for a template.
+    /// Filled in. `None` where nothing is configured or it can't be filled in: the caller's own text goes out then,
+    /// since an alert must not be lost for a template.
     pub fn fill(&self, view: &View) -> Option<String> {
         self.try_fill(view).and_then(Result::ok)
     }

@@ -37,6 +37,8 @@ const NASTY: &[&str] = &[
     "=_00 --=_ .\r\n.\r\n",
     "",
     " ",
+    "\u{0}\u{1}\r\n",
+    "\u{200b}",
 ];
 
 pub(crate) struct Random(u64);
