@@ -125,7 +125,7 @@ impl Integration for Instance {
             .filter(|posted| !posted.labels.is_empty())
             .take_while(|posted| {
                 let size = serde_json::to_vec(posted).map_or(usize::MAX, |json| json.len() + 1);
-                room = room.checked_sub(size).unwrap_or_default();
+                room = room.saturating_sub(size);
                 room > 0
             })
             .collect();
