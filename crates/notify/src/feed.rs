@@ -19,6 +19,9 @@ const LIFE: u32 = 4;
 /// The most alerts of one request.
 const MOST_OF_BATCH: usize = 256;
 
+/// In bytes of labels and annotations: after as many, a request is full.
+const FULL_BATCH: usize = 1 << 20;
+
 /// Which alert: a hash of its labels, whatever their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u128);
@@ -223,12 +226,16 @@ impl Feed {
         let target = self.targets.get_mut(target)?;
         let mut keys = Vec::new();
         let mut posted = Vec::new();
+        let mut size = 0;
         let until = self.settings.resend.saturating_mul(LIFE);
         while keys.len() < MOST_OF_BATCH
+            && size < FULL_BATCH
             && let Some(key) = target.queue.pop_front()
         {
             target.queued.remove(&key);
             let Some(Entry { alert, ends_at, .. }) = self.alerts.get(&key) else { continue };
+            let pairs = alert.labels.iter().chain(alert.annotations.iter());
+            size += pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>();
             // Alertmanager refuses an end before the beginning, which hosts with a wrong clock may tell.
             let starts_at = alert.starts_at.min(ends_at.unwrap_or(now));
             posted.push(Postable {
@@ -429,6 +436,15 @@ mod tests {
         feed.tick(at(1));
         let sizes: Vec<_> = std::iter::from_fn(|| feed.take(0, at(1))).map(|batch| batch.len()).collect();
         assert_eq!(sizes, [256, 256, 88]);
+        let mut feed = Feed::new(Settings::default(), 1);
+        for n in 0..3 {
+            let mut long = alert(&n.to_string(), 1);
+            long.annotations.insert("description".to_owned(), "x".repeat(FULL_BATCH / 2));
+            feed.fire(long, at(1)).unwrap();
+        }
+        feed.tick(at(1));
+        let sizes: Vec<_> = std::iter::from_fn(|| feed.take(0, at(1))).map(|batch| batch.len()).collect();
+        assert_eq!(sizes, [2, 1]);
     }
 
     #[test]

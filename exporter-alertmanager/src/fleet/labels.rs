@@ -10,10 +10,16 @@ const MOST_ANNOTATIONS: usize = 50;
 const LONGEST_NAME: usize = 256;
 const LONGEST_VALUE: usize = 4096;
 const LONGEST_ANNOTATION: usize = 8192;
+/// Of one alert together, so that no host fills the memory with its thousand.
+const MOST_LABEL_BYTES: usize = 16 << 10;
+const MOST_ANNOTATION_BYTES: usize = 32 << 10;
 
 /// An alert's labels, with what is added to all.
 pub(super) fn of_alert(labels: &LabelSet, host: &HostName, settings: &Settings) -> Result<LabelSet, String> {
     let mut made = LabelSet::default();
+    if labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MOST_LABEL_BYTES {
+        return Err(format!("its labels have more than {MOST_LABEL_BYTES} bytes"));
+    }
     if labels.iter().len() > MOST_LABELS {
         return Err(format!("it has more than {MOST_LABELS} labels"));
     }
@@ -50,7 +56,15 @@ pub(super) fn add(labels: &mut LabelSet, host: &HostName, settings: &Settings) {
 /// Annotations: those whose names can't be are left out, long texts are cut.
 pub(super) fn annotations(annotations: &LabelSet) -> LabelSet {
     let good = annotations.iter().filter(|(name, value)| is_name(name) && !value.is_empty());
-    good.take(MOST_ANNOTATIONS).map(|(name, value)| (name.to_owned(), cut(value, LONGEST_ANNOTATION))).collect()
+    let cut = good.take(MOST_ANNOTATIONS).map(|(name, value)| (name.to_owned(), cut(value, LONGEST_ANNOTATION)));
+    let mut room = MOST_ANNOTATION_BYTES;
+    cut.take_while(|(name, value)| {
+        let size = name.len() + value.len();
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        fits
+    })
+    .collect()
 }
 
 pub(crate) fn is_name(name: &str) -> bool {

@@ -21,7 +21,7 @@ use wire::{Head, HostName, LabelSet, Timestamp};
 use host::{Host, Known};
 
 /// Silences that are remembered.
-const MOST_SILENCES: usize = 10_000;
+const MOST_SILENCES: usize = 1000;
 
 /// Conditions of one silence.
 const MOST_MATCHERS: usize = 32;

@@ -17,7 +17,7 @@ fn settings() -> Settings {
         job: "utilizer".to_owned(),
         generator_url: String::new(),
         most_hosts: 100,
-        most_alerts_per_host: 3,
+        most_alerts_per_host: 4,
         settle: Duration::from_secs(30),
         forget_after: Duration::from_secs(3600),
         stopped_after: Duration::from_secs(300),
@@ -421,7 +421,7 @@ fn losses_are_told_when_they_grow() {
 #[test]
 fn what_there_is_too_much_of_is_refused_and_counted() {
     let mut world = World::new();
-    world.active("a", &["A", "B", "C", "D"], 1000);
+    world.active("a", &["A", "B", "C", "D", "E"], 1000);
     assert_eq!(world.refused(), [Refusal::Alerts]);
     for n in 0..200 {
         world.status(&format!("h{n}"), |_| {});
@@ -431,6 +431,10 @@ fn what_there_is_too_much_of_is_refused_and_counted() {
     bad.labels.insert("a-b".to_owned(), "1".to_owned());
     let mut huge = alert("Y");
     huge.labels.insert("a".to_owned(), "x".repeat(10_000));
+    let mut wide = alert("Z");
+    for n in 0..10 {
+        wide.labels.insert(format!("l{n}"), "x".repeat(2000));
+    }
     let mut nameless = alert("");
     nameless.labels.insert("host".to_owned(), "somebody-else".to_owned());
     let mut wordy = alert("Wordy");
@@ -441,7 +445,7 @@ fn what_there_is_too_much_of_is_refused_and_counted() {
         host: "a".parse().unwrap(),
         boot: boot("1"),
         time: at(1000),
-        alerts: vec![bad, huge, nameless],
+        alerts: vec![bad, wide, huge, nameless],
     };
     world.fleet.active(&message, false, at(1000));
     assert_eq!(world.refused(), [Refusal::Labels]);
