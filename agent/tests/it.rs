@@ -5,3 +5,4 @@ mod binary;
 mod golden;
 mod peer;
 mod scale;
+mod shipped;
