@@ -9,8 +9,8 @@ use std::io::Write as _;
 
 use daemon::http::media_ranges;
 
-use crate::order;
 use crate::snapshot::{Families, Family, Head, MetricType, Sample, Section};
+use ::rules::order;
 
 /// How families are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn together<'a>(samples: impl Iterator<Item = (&'a Head, &'a Sample)>) -> Vec<(&
         })
         .collect();
     // A stable sort: within one, the order stays.
-    order::sort_by(&mut all, |a, b| a.0.cmp(&b.0));
+    order::sort_by(&mut all, &|a, b| a.0.cmp(&b.0));
     all.into_iter().map(|(_, head, sample)| (head, sample)).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::order;
+use ::rules::order;
 
 /// Whether a path is a pattern.
 pub(crate) fn is_pattern(path: &str) -> bool {
@@ -32,7 +32,7 @@ pub(crate) fn found(pattern: &str) -> Vec<PathBuf> {
         }
         found = next;
     }
-    order::sort_by(&mut found, Ord::cmp);
+    order::sort_by(&mut found, &Ord::cmp);
     found
 }
 

@@ -15,7 +15,6 @@ pub mod host;
 pub mod inventory;
 pub mod message;
 pub mod notify;
-mod order;
 pub mod outbox;
 pub mod own_process;
 pub mod pattern;

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::collectors::devices::{Live, Rarely, resolved, text};
 use crate::collectors::{CollectError, Collector, Outcome, Pass, names};
 use crate::host::{Directory, HostRoot, decimal};
-use crate::order;
 use crate::pattern::{Pattern, shows};
 use crate::snapshot::{Families, Labels, MetricType};
+use ::rules::order;
 
 /// Kinds of sensors. A file is of a kind when it begins with its name, a number, and `_` or nothing.
 const KINDS: [&str; 14] = [
@@ -351,7 +351,7 @@ impl HwMon {
         let mut seen = HashSet::new();
         list.retain(|series| seen.insert((series.family.clone(), series.labels.clone())));
         // A family's series are to stand together.
-        order::sort_by(&mut list, |a, b| a.family.cmp(&b.family));
+        order::sort_by(&mut list, &|a, b| a.family.cmp(&b.family));
         self.series = Some(list);
         Ok(())
     }

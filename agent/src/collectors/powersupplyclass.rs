@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::collectors::devices::{Devices, text};
 use crate::collectors::{CollectError, Collector, Outcome, Pass};
 use crate::host::{Attribute, Directory, HostRoot, decimal};
-use crate::order;
 use crate::pattern::Pattern;
 use crate::snapshot::{Families, Labels};
+use ::rules::order;
 
 /// What a number is divided by to get to base units.
 const WHOLE: f64 = 1.0;
@@ -221,7 +221,7 @@ impl Supply {
                 (name, shown.unwrap_or_else(|| String::from_utf8_lossy(now).into_owned()))
             });
             let mut pairs: Vec<_> = texts.chain([("power_supply", self.name.clone())]).collect();
-            order::sort_by(&mut pairs, Ord::cmp);
+            order::sort_by(&mut pairs, &Ord::cmp);
             let labels = Labels::owned(pairs.into_iter().map(|(name, text)| (name.to_owned(), text)));
             self.info = Some((self.properties.texts.clone(), self.properties.ends, labels));
         }

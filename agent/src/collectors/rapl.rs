@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::collectors::devices::{Devices, Live, text};
 use crate::collectors::{CollectError, Collector, Outcome, Pass, names};
 use crate::host::HostRoot;
-use crate::order;
 use crate::snapshot::{Families, Labels};
+use ::rules::order;
 
 /// `[collectors.rapl]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Collector for Rapl {
         let Some(zones) = found else { return Ok(Outcome::Nothing) };
         // Zones of one name stand apart in the directory. Once sorted, they stay so.
         if !zones.is_sorted_by(|a, b| a.family <= b.family) {
-            order::sort_by(zones, |a, b| a.family.cmp(&b.family));
+            order::sort_by(zones, &|a, b| a.family.cmp(&b.family));
         }
         let mut lost = false;
         let mut before: Option<&str> = None;

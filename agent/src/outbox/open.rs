@@ -21,7 +21,7 @@ use super::keeper::{Bell, Keeper, Keeping, STATE};
 use super::shelf::Shelf;
 use super::{MAX_RECORD, Outbox, Post};
 use crate::config::{DEFAULT_SPOOL, Spool};
-use crate::order;
+use ::rules::order;
 
 /// The file that says whose records stand where.
 const RUNS: &str = "runs";
@@ -189,7 +189,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
             }
         }
     }
-    order::sort_by(&mut restored, |a, b| a.0.cmp(&b.0));
+    order::sort_by(&mut restored, &|a, b| a.0.cmp(&b.0));
     restored.iter().for_each(|(_, of, kind, from, to)| sender.restored(of, *kind, *from, *to));
     let waiting: u64 = restored.iter().map(|(.., from, to)| to - from + 1).sum();
     if waiting > 0 {

@@ -13,6 +13,7 @@ use rules::ast::{Expr, Millis, Selector};
 use rules::eval::Options;
 use rules::group::{self, Engine, State};
 use rules::labels::Matcher;
+use rules::order;
 use rules::sample::NAME;
 use rules::window::{Limits, Source, Window};
 use rules::{Labels, Rules, Sample, Series, Storage};
@@ -686,7 +687,7 @@ impl Runner {
                 State::Resolved => {}
             }
         }
-        crate::order::sort_by(&mut firing, |a, b| a.fingerprint.cmp(&b.fingerprint));
+        order::sort_by(&mut firing, &|a, b| a.fingerprint.cmp(&b.fingerprint));
         let same = |a: &Alert, b: &Alert| (&a.fingerprint, a.fired_at) == (&b.fingerprint, b.fired_at);
         self.fire.send_if_modified(|before| {
             let equal = |before: &Arc<Vec<Alert>>| {

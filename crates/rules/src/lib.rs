@@ -16,7 +16,7 @@ pub mod functions;
 pub mod group;
 pub mod labels;
 pub mod needs;
-mod order;
+pub mod order;
 pub mod parse;
 pub mod pattern;
 pub mod sample;

@@ -3,9 +3,9 @@
 use crate::collectors::devices::Rarely;
 use crate::collectors::{CollectError, Pass};
 use crate::host::{HostRoot, KeptFile, TextError, fields, lines, number};
-use crate::order;
 use crate::pattern::Pattern;
 use crate::snapshot::{Families, Labels};
+use ::rules::order;
 
 use super::Settings;
 
@@ -82,7 +82,7 @@ impl Info {
 /// The words that match; none where no pattern is given.
 fn chosen(label: &'static str, words: &str, include: &Pattern) -> Vec<Labels> {
     let mut chosen: Vec<&str> = words.split_ascii_whitespace().filter(|word| include.matches(word)).collect();
-    order::sort_by(&mut chosen, Ord::cmp);
+    order::sort_by(&mut chosen, &Ord::cmp);
     chosen.dedup();
     chosen.into_iter().map(|word| Labels::new([(label, word)])).collect()
 }

@@ -23,7 +23,7 @@ use super::raw::{self, Field};
 use super::report::{Device, Identity, Instance, Memory, Metric, Process, ProcessUtilization, Report, Values};
 use super::{Backend, Poll};
 use crate::host::{HostRoot, KeptFile};
-use crate::order;
+use ::rules::order;
 
 /// Fields that NVML knows by number only. Totals over all links have the scope behind them.
 const FIELDS: &[(Metric, u32, u32)] = &[
@@ -533,7 +533,7 @@ impl Reader<'_> {
         let samples = self.asking.ask("process utilization", || handle.process_utilization_stats(since));
         // Several of one process come in no promised order; the newest counts.
         let mut samples = samples.unwrap_or_default();
-        order::sort_by(&mut samples, |a, b| a.timestamp.cmp(&b.timestamp));
+        order::sort_by(&mut samples, &|a, b| a.timestamp.cmp(&b.timestamp));
         for sample in samples {
             self.history.sampled = self.history.sampled.max(sample.timestamp);
             let shares = [sample.sm_util, sample.mem_util, sample.enc_util, sample.dec_util].map(percent);

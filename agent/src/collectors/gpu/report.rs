@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::order;
 use crate::snapshot::{Families, Labels, MetricType};
+use ::rules::order;
 
 /// One mebibyte: DCGM tells memory in it.
 pub(super) const MIB: u64 = 1 << 20;
@@ -314,7 +314,7 @@ impl Report {
         let mut shown: Vec<(Labels, &Process)> = Vec::new();
         for (device, processes) in known() {
             let mut most: Vec<&Process> = processes.iter().collect();
-            order::sort_by(&mut most, |a, b| b.memory_bytes.cmp(&a.memory_bytes).then(a.pid.cmp(&b.pid)));
+            order::sort_by(&mut most, &|a, b| b.memory_bytes.cmp(&a.memory_bytes).then(a.pid.cmp(&b.pid)));
             shown.extend(most.into_iter().take(MOST_PROCESSES).map(|process| (device.of_process(process), process)));
         }
         let mut family = |name: &'static str, help: &'static str, value: &dyn Fn(&Process) -> Option<f64>| {

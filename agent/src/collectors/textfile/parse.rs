@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::order;
 use crate::snapshot::{Labels, MetricType};
+use ::rules::order;
 
 /// More labels on one sample are a mistake.
 const MAX_LABELS: usize = 64;
@@ -65,7 +65,7 @@ pub(super) fn series_key(name: &str, suffix: &str, labels: &Labels) -> String {
 
 fn key_without(name: &str, suffix: &str, labels: &Labels, left_out: &str) -> String {
     let mut pairs: Vec<_> = labels.iter().filter(|(name, value)| !value.is_empty() && *name != left_out).collect();
-    order::sort_by(&mut pairs, Ord::cmp);
+    order::sort_by(&mut pairs, &Ord::cmp);
     let mut key = format!("{name}{suffix}");
     for (name, value) in pairs {
         // A label's name has no byte 0; a value may, so its length stands before it.
@@ -277,7 +277,7 @@ impl File {
                     "_count" => 2,
                     _ => 0,
                 };
-                order::sort_by(group, |a, b| rank(a).cmp(&rank(b)));
+                order::sort_by(group, &|a, b| rank(a).cmp(&rank(b)));
                 if is_histogram {
                     complete(group)
                         .map_err(|what| ParseError { line: open.line, what: format!("{} {what}", family.name) })?;
