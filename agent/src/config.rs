@@ -905,7 +905,16 @@ mod tests {
                 ..defaults.mqtt
             },
             rules: RulesSection { instance: file.rules.instance.clone(), ..defaults.rules },
-            notify: NotifySection { report_to: file.notify.report_to.clone(), ..defaults.notify },
+            notify: NotifySection {
+                report_to: file.notify.report_to.clone(),
+                alertmanager: ::notify::receivers::Alertmanager {
+                    password_file: file.notify.alertmanager.password_file.clone(),
+                    bearer_token_file: file.notify.alertmanager.bearer_token_file.clone(),
+                    ca_file: file.notify.alertmanager.ca_file.clone(),
+                    ..defaults.notify.alertmanager
+                },
+                ..defaults.notify
+            },
             ..defaults
         };
         assert_eq!(file, expected);

@@ -52,12 +52,17 @@ impl Deliverer {
             Err(why) => return ready(Outcome::Retry(None, why)),
         };
         match call {
-            Call::Http(call) => match self.client(&call) {
-                Ok(client) => Box::pin(http(client, call, integration)),
-                Err(why) => ready(Outcome::Retry(None, why)),
-            },
+            Call::Http(call) => self.http(call, move |answer| integration.outcome(answer)),
             Call::Command { job, body } => Box::pin(command(self.jobs.clone(), job, body, notification.id.clone())),
             Call::Mail(mail) => Box::pin(super::mail::send(*mail, PATIENCE)),
+        }
+    }
+
+    /// Sends a request; `judge` says what an answer means.
+    pub(super) fn http(&mut self, call: HttpCall, judge: impl FnOnce(&Answer) -> Outcome + Send + 'static) -> Work {
+        match self.client(&call) {
+            Ok(client) => Box::pin(http(client, call, judge)),
+            Err(why) => ready(Outcome::Retry(None, why)),
         }
     }
 
@@ -75,7 +80,7 @@ impl Deliverer {
     }
 }
 
-fn ready(outcome: Outcome) -> Work {
+pub(super) fn ready(outcome: Outcome) -> Work {
     Box::pin(std::future::ready(outcome))
 }
 
@@ -89,7 +94,7 @@ pub(super) fn secret(path: &Path) -> Result<String, String> {
     }
 }
 
-async fn http(client: Client, call: HttpCall, integration: Arc<dyn Integration>) -> Outcome {
+async fn http(client: Client, call: HttpCall, judge: impl FnOnce(&Answer) -> Outcome) -> Outcome {
     // None of these sentences has anything of the secret.
     let url = match call.url.expose().parse::<SecretUrl>() {
         Ok(url) => url,
@@ -111,7 +116,7 @@ async fn http(client: Client, call: HttpCall, integration: Arc<dyn Integration>)
     }
     let request = Request { method, headers, body: call.body.into() };
     match client.send(Target::Url(&url), request, PATIENCE, MOST_ANSWER).await {
-        Ok(response) => told(&response, |answer| integration.outcome(answer)),
+        Ok(response) => told(&response, judge),
         Err(error) => Outcome::Retry(None, error.to_string()),
     }
 }

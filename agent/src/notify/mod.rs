@@ -7,6 +7,7 @@
 mod api;
 mod dead;
 mod deliver;
+mod feeder;
 mod mail;
 mod runner;
 mod states;
@@ -21,7 +22,7 @@ use jiff::tz::TimeZone;
 use notify::inhibit::InhibitSection;
 use notify::plan::{EscalationSection, HeartbeatSection, RouteSection, Sections, SilenceSection, Target};
 use notify::queue::Manner;
-use notify::receivers::{Integration, Receiver, Secret, Webhook};
+use notify::receivers::{Alertmanager, Integration, Receiver, Secret, Webhook};
 use notify::times::TimesSection;
 use notify::{Plan, dispatch, queue};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct NotifySection {
     pub route: RouteSection,
     /// The services, by name.
     pub receivers: Vec<Receiver>,
+    /// Alertmanagers that are told of everything, whatever the routes say.
+    pub alertmanager: Alertmanager,
     /// Alerts that hide others while they fire.
     pub inhibit: Vec<InhibitSection>,
     /// Times that routes name.
@@ -65,6 +68,7 @@ impl Default for NotifySection {
         Self {
             route: RouteSection::default(),
             receivers: Vec::new(),
+            alertmanager: Alertmanager::default(),
             inhibit: Vec::new(),
             time_intervals: Vec::new(),
             silences: Vec::new(),
@@ -99,6 +103,7 @@ pub struct Notify {
     pub(crate) dispatch: dispatch::Settings,
     pub(crate) queue: queue::Settings,
     pub(crate) integrations: BTreeMap<String, Arc<dyn Integration>>,
+    pub(crate) alertmanager: Alertmanager,
     pub(crate) jobs: PathBuf,
 }
 
@@ -169,6 +174,8 @@ impl NotifySection {
                 faults.push((key.to_owned(), message.to_owned()));
             }
         }
+        let wrong = self.alertmanager.check();
+        faults.extend(wrong.into_iter().map(|(key, fault)| (format!("alertmanager.{key}"), fault)));
         let sections = Sections {
             route: &section.route,
             inhibit: &self.inhibit,
@@ -200,6 +207,7 @@ impl NotifySection {
                 max_alerts: self.max_alerts,
             },
             integrations,
+            alertmanager: self.alertmanager.clone(),
             jobs: about.jobs.to_owned(),
         })
     }
@@ -213,12 +221,13 @@ impl Notify {
 
     /// Whether nobody is ever told anything.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty()
+        self.plan.is_empty() && self.alertmanager.urls.is_empty()
     }
 
     /// For people: whom alerts go to.
     pub fn summary(&self) -> String {
-        let names: Vec<_> = self.receivers().collect();
+        let alertmanagers = self.alertmanager.urls.iter().map(|url| format!("Alertmanager {url}"));
+        let names: Vec<_> = self.receivers().chain(alertmanagers).collect();
         match (self.is_empty(), names.is_empty()) {
             (true, _) => "none (notify.route names nobody)".to_owned(),
             (false, true) => "none that is told anything".to_owned(),

@@ -21,6 +21,7 @@ use wire::messages::{self, Alert, AlertState, AlertTransition};
 use super::Notify;
 use super::dead::DeadLetters;
 use super::deliver::Deliverer;
+use super::feeder::Feeder;
 use super::states::{Kept, States};
 use super::told::Told;
 use crate::outbox::Post;
@@ -214,6 +215,7 @@ struct Runner {
     states: States,
     dead: DeadLetters,
     deliverer: Deliverer,
+    feeder: Feeder,
     sends: JoinSet<Outcome>,
     /// Target and id of each of them.
     under_way: HashMap<task::Id, (String, String)>,
@@ -249,6 +251,7 @@ impl Runner {
         let mut runner = Self {
             queue: Queue::new(notify.queue, kept.queue),
             deliverer: Deliverer::new(&notify),
+            feeder: Feeder::new(notify.alertmanager.clone(), &notify.dispatch.external_url),
             notify,
             firing,
             dispatcher,
@@ -285,6 +288,7 @@ impl Runner {
                 biased;
                 _ = &mut stop => break,
                 Some(done) = self.sends.join_next_with_id() => self.done(done),
+                Some(done) = self.feeder.answered() => self.feeder.done(done, now()),
                 Ok(()) = self.firing.changed() => self.look(),
                 Some(command) = inbox.recv() => self.obey(command),
                 () = tokio::time::sleep(wake) => {}
@@ -323,6 +327,7 @@ impl Runner {
         for (target, notification) in ready {
             self.send(target, notification, now);
         }
+        self.feeder.work(&mut self.deliverer, now);
         self.tell(now);
     }
 
@@ -419,11 +424,15 @@ impl Runner {
         self.known = true;
         self.decided = true;
         self.dispatcher.observe(firing.iter(), now());
+        self.feeder.observe(firing.iter(), now());
     }
 
     fn wake(&self) -> Duration {
         let now = now();
-        let due = [self.dispatcher.next().filter(|_| self.known), self.queue.due()].into_iter().flatten().min();
+        let due = [self.dispatcher.next().filter(|_| self.known), self.queue.due(), self.feeder.due()]
+            .into_iter()
+            .flatten()
+            .min();
         let wait = due.map(|due| Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()));
         wait.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
     }
@@ -441,6 +450,12 @@ impl Runner {
             Command::Configure(notify) => {
                 self.dispatcher.set_plan(notify.plan.clone(), notify.dispatch.clone(), now);
                 self.deliverer = Deliverer::new(&notify);
+                if self.feeder.differs(&notify.alertmanager, &notify.dispatch.external_url) {
+                    self.feeder = Feeder::new(notify.alertmanager.clone(), &notify.dispatch.external_url);
+                    if let Some(firing) = self.firing.borrow().clone() {
+                        self.feeder.observe(firing.iter(), now);
+                    }
+                }
                 self.notify = notify;
                 (self.decided, self.queued) = (true, true);
                 self.take_targets();
@@ -589,6 +604,7 @@ impl Runner {
 
     fn tell(&mut self, now: Timestamp) {
         self.told.update(&self.queue, &self.dispatcher, &self.dead, now);
+        self.told.feeds(&self.feeder);
         self.told.silences = self.dispatcher.silences().iter().filter(|silence| silence.is_active(now)).count();
         self.told.unwritten = self.states.failures();
         self.tell.send_replace(Arc::new(self.told.clone()));

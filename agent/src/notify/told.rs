@@ -9,12 +9,15 @@ use notify::queue::{Counts, Queue};
 use wire::Timestamp;
 
 use super::dead::DeadLetters;
+use super::feeder::Feeder;
 use crate::snapshot::{Families, Labels};
 
 /// As of the last thing that happened.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
     targets: BTreeMap<String, Of>,
+    /// Alertmanagers: how many alerts wait for each, were taken, refused, not told yet, and were left out.
+    alertmanagers: Vec<(String, usize, [u64; 3], u64)>,
     /// Alerts that fire, and those of them that a silence hides.
     firing: usize,
     silenced: usize,
@@ -48,6 +51,13 @@ impl Told {
         }
         (self.firing, self.silenced) = dispatcher.counts(now);
         (self.left_out, self.dead) = (dispatcher.left_out(), dead.count());
+    }
+
+    pub(super) fn feeds(&mut self, feeder: &Feeder) {
+        self.alertmanagers.clear();
+        for (url, way, waiting, left_out) in feeder.ways() {
+            self.alertmanagers.push((url.to_owned(), waiting, way.counts, left_out));
+        }
     }
 
     pub(super) fn note_latency(&mut self, notification: &Notification, now: Timestamp) {
@@ -97,6 +107,20 @@ impl Told {
         each(false, "utilizer_notify_failures_in_a_row", "Tries that failed since the last that succeeded.", &|of| {
             f64::from(of.failures)
         });
+        out.counter(
+            "utilizer_notify_alertmanager_alerts_total",
+            "Alerts that were posted to Alertmanagers, by what became of it.",
+        );
+        for (url, _, counts, left_out) in &self.alertmanagers {
+            let outcomes = ["taken", "refused", "failed", "left_out"].into_iter().zip(counts.iter().chain([left_out]));
+            for (outcome, count) in outcomes {
+                out.push(&Labels::new([("alertmanager", url.as_str()), ("outcome", outcome)]), *count as f64);
+            }
+        }
+        out.gauge("utilizer_notify_alertmanager_waiting", "Alerts that wait for an Alertmanager.");
+        for (url, waiting, ..) in &self.alertmanagers {
+            out.push(&Labels::new([("alertmanager", url.as_str())]), *waiting as f64);
+        }
         out.gauge("utilizer_notify_alerts", "Alerts that fire, as notifications see them.");
         out.push(&Labels::new([("state", "active")]), (self.firing - self.silenced.min(self.firing)) as f64);
         out.push(&Labels::new([("state", "silenced")]), self.silenced as f64);

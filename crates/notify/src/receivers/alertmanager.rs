@@ -1,23 +1,18 @@
-//! Alertmanagers, by their API v2. Each gets everything: they tell duplicates apart by the labels.
+//! Alertmanagers, by their API v2. Each gets everything: they tell duplicates apart by the labels. No route leads to them:
+//! an alert that is not posted again and again ends there, so that they are fed by [`Feed`](crate::feed::Feed).
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wire::{LabelSet, Timestamp};
 
-use super::{Answer, Call, Faults, Integration, Outcome, Secret, SecretFile, Secrets, Table, parts};
-use crate::Notification;
+use super::{Answer, Call, Faults, HttpCall, Outcome, Secret, SecretFile, Secrets, parts};
 
-/// Of the alerts of one request, in bytes of JSON.
-const BYTES: usize = 16 << 20;
-
-/// `[[notify.receivers.alertmanager]]`
+/// `[notify.alertmanager]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alertmanager {
-    /// All instances (`http://alertmanager-1:9093`), each of which is told.
+    /// All instances (`http://alertmanager-1:9093`), each of which is told; none where this is empty.
     pub urls: Vec<String>,
     /// The authorities that sign the servers' certificates, instead of the system's.
     pub ca_file: Option<PathBuf>,
@@ -27,10 +22,9 @@ pub struct Alertmanager {
     pub username: String,
     /// A file whose first line is the user's password.
     pub password_file: Option<SecretFile>,
-    /// An alert that fires ends there after this long, unless it is sent again. At least three times as long as its
-    /// route's `repeat_interval`.
+    /// How often an alert that fires is posted; without it for four times as long, it ends there.
     #[serde(with = "config::duration")]
-    pub expire_after: Duration,
+    pub resend: Duration,
 }
 
 impl Default for Alertmanager {
@@ -41,7 +35,7 @@ impl Default for Alertmanager {
             bearer_token_file: None,
             username: String::new(),
             password_file: None,
-            expire_after: Duration::from_secs(300),
+            resend: Duration::from_secs(60),
         }
     }
 }
@@ -54,97 +48,38 @@ impl Alertmanager {
             password_file: self.password_file.as_ref(),
         }
     }
-}
 
-impl Table for Alertmanager {
-    fn integrations(&self, all: &mut Vec<Arc<dyn Integration>>) {
-        for url in &self.urls {
-            all.push(Arc::new(Instance { url: url.clone(), of: self.clone() }));
-        }
-    }
-
-    fn check(&self, faults: &mut Faults) {
-        if self.urls.is_empty() {
-            faults.add("urls", "are missing: one or more such as \"http://alertmanager:9093\"");
-        }
+    /// What is wrong with it: the key and a sentence.
+    pub fn check(&self) -> Vec<(String, String)> {
+        let mut faults = Faults::default();
         for (at, url) in self.urls.iter().enumerate() {
-            parts::check_url(url, &format!("urls[{at}]"), faults);
+            parts::check_url(url, &format!("urls[{at}]"), &mut faults);
         }
-        self.login().check(faults);
-        if self.expire_after < Duration::from_secs(10) {
-            faults.add("expire_after", "is shorter than 10s: alerts would end between two sends");
+        self.login().check(&mut faults);
+        if self.resend < Duration::from_secs(1) {
+            faults.add("resend", "must be at least 1s");
         }
-    }
-}
-
-/// One of the instances.
-#[derive(Debug)]
-struct Instance {
-    url: String,
-    of: Alertmanager,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Posted<'a> {
-    labels: LabelSet,
-    annotations: &'a LabelSet,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    #[serde(rename = "generatorURL", skip_serializing_if = "str::is_empty")]
-    generator_url: &'a str,
-}
-
-/// An alert with an empty value is refused there; it means the same without.
-fn without_empty(labels: &LabelSet) -> LabelSet {
-    let kept = labels.iter().filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    kept.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-impl Integration for Instance {
-    fn kind(&self) -> &'static str {
-        "alertmanager"
+        faults.0
     }
 
-    fn send_resolved(&self) -> bool {
-        true
+    /// The request that posts alerts to one of `urls`; the body is a [`Batch`](crate::feed::Batch)'s.
+    pub fn post(&self, url: &str, body: Vec<u8>, secrets: &Secrets<'_>) -> Result<Call, String> {
+        let url = Secret::new(format!("{}/api/v2/alerts", url.trim_end_matches('/')));
+        let mut headers = vec![parts::header("Content-Type", "application/json"), parts::agent()];
+        headers.extend(self.login().header(secrets)?);
+        Ok(Call::Http(HttpCall { method: "POST", url, headers, body, ca_file: self.ca_file.clone() }))
     }
 
-    fn call(&self, notification: &Notification, now: Timestamp, secrets: &Secrets<'_>) -> Result<Call, String> {
-        let mut room = BYTES;
-        let posted: Vec<Posted<'_>> = notification
-            .alerts
-            .iter()
-            .map(|alert| Posted {
-                labels: without_empty(&alert.labels),
-                annotations: &alert.annotations,
-                starts_at: alert.fired_at,
-                ends_at: alert.resolved_at.unwrap_or_else(|| now.plus(self.of.expire_after)),
-                generator_url: if parts::is_url(&notification.external_url) { &notification.external_url } else { "" },
-            })
-            .filter(|posted| !posted.labels.is_empty())
-            .take_while(|posted| {
-                let size = serde_json::to_vec(posted).map_or(usize::MAX, |json| json.len() + 1);
-                room = room.saturating_sub(size);
-                room > 0
-            })
-            .collect();
-        let url = Secret::new(format!("{}/api/v2/alerts", self.url.trim_end_matches('/')));
-        let headers = self.of.login().header(secrets)?.into_iter().collect();
-        parts::post(url, &posted, headers, self.of.ca_file.as_ref())
-    }
-
-    /// It takes what is right of a request even if it answers 400 because of the rest.
-    fn outcome(&self, answer: &Answer) -> Outcome {
+    /// It takes what is right of a request even if it answers 400 because of the rest. Whoever is not let in may be, once
+    /// somebody has seen to it; so with what is not found.
+    pub fn outcome(answer: &Answer) -> Outcome {
         match answer.status {
             400 => Outcome::Refused(
                 "it answered 400: it does not take some of the alerts, because of their labels or times".to_owned(),
             ),
-            404 => {
-                let why = "it answered 404: there is no Alertmanager at this URL, or its path differs";
-                Outcome::Refused(why.to_owned())
-            }
-            _ => super::outcome(answer),
+            413 => Outcome::Refused("it answered 413: the request is too large for it".to_owned()),
+            200..=299 => Outcome::Sent,
+            status => Outcome::Retry(answer.retry_after, format!("it answered {status}")),
         }
     }
 }

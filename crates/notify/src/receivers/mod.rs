@@ -1,6 +1,7 @@
 //! The services that notifications go to, each in a file of its own: the keys of its table, what it is called with, and
 //! what its answers mean.
 
+mod alertmanager;
 mod call;
 mod parts;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::Timestamp;
 
+pub use alertmanager::Alertmanager;
 pub use call::{Answer, Call, HttpCall, Mail, MailTls, Outcome, Secret, SecretFile, Secrets, outcome, retry_after};
 
 use crate::Notification;
@@ -114,8 +116,6 @@ receivers! {
     webhook: Webhook,
     /// Text messages, through a gateway with an HTTP interface.
     sms: Sms,
-    /// Alertmanagers.
-    alertmanager: Alertmanager,
     /// Commands that `utilizer-jobs` runs.
     command: Command,
 }

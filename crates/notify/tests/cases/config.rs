@@ -16,7 +16,6 @@ const LEAST: &[(&str, &str, bool)] = &[
     ("pagerduty", "routing_key_file = \"key\"", true),
     ("webhook", "url = \"http://localhost/hook\"", true),
     ("sms", "url = \"https://sms.example\"\nto = [\"1\"]", false),
-    ("alertmanager", "urls = [\"http://localhost:9093\"]", true),
     ("command", "job = \"restart\"", true),
 ];
 
@@ -103,9 +102,6 @@ fn faults_name_their_keys() {
         ("[[sms]]\nurl = \"https://h\"\nto = [\"1\"]\nmethod = \"DELETE\"", "sms[0].method", "is none of"),
         ("[[sms]]\nurl = \"https://h\"\nto = [\"1\"]\nparts = 11", "sms[0].parts", "is not between"),
         ("[[sms]]\nurl = \"https://h\"", "sms[0].to", "is missing"),
-        ("[[alertmanager]]", "alertmanager[0].urls", "are missing"),
-        ("[[alertmanager]]\nurls = [\"http://a\", \"b\"]", "alertmanager[0].urls[1]", "is no URL"),
-        ("[[alertmanager]]\nurls = [\"http://a\"]\nexpire_after = \"1s\"", "alertmanager[0].expire_after", "shorter"),
         ("[[command]]", "command[0].job", "is missing"),
         ("[[command]]\njob = \"../rm -rf\"", "command[0].job", "is no name"),
     ] {
