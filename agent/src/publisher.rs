@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::inventory;
 use crate::message;
 use crate::notify;
-use crate::outbox::{Outbox, Outgoing, Post, PutError};
+use crate::outbox::{Outbox, Outgoing, Post, PutError, Refused};
 use crate::rules::Firing;
 use crate::sampler::Reading;
 
@@ -310,13 +310,19 @@ impl Publisher {
             return;
         }
         let why = if code.is_none() || code == Some(0x95) { LossReason::TooLarge } else { LossReason::Other };
-        let halved = self.post.lock().refused(&boot, kind, seq, why);
-        if halved {
-            debug!("{kind} record {seq} is too large for the broker: it goes in two halves");
-        } else if news {
-            warn!(
-                "the broker refuses {kind} record {seq}: {reason}; such records are declared lost in the host's status"
-            );
+        let refused = self.post.lock().refused(&boot, kind, seq, why);
+        let fate = match refused {
+            Refused::Halved => {
+                debug!("{kind} record {seq} is too large for the broker: it goes in two halves");
+                return;
+            }
+            Refused::Declared => "such records are declared lost in the host's status",
+            Refused::Waits => {
+                "such records wait in the spool until the exporters have booked the losses that are declared already"
+            }
+        };
+        if news {
+            warn!("the broker refuses {kind} record {seq}: {reason}; {fate}");
         }
     }
 

@@ -28,7 +28,7 @@ use halve::Whole;
 use keeper::Bell;
 pub use keeper::{Gone, Keeping};
 pub use open::{OpenError, open};
-use shelf::{Shelf, Unreadable};
+use shelf::{SET_CLOCK, Shelf, Unreadable};
 
 /// The most bytes that one record may have.
 pub const MAX_RECORD: usize = 4 << 20;
@@ -89,6 +89,17 @@ pub struct Outgoing {
     pub seq: u64,
     /// The encoded record.
     pub payload: Bytes,
+}
+
+/// What becomes of a record that the broker never takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Its halves go instead.
+    Halved,
+    /// It is declared lost.
+    Declared,
+    /// No more losses can be declared before groups have booked those that are: it stays, and is tried again.
+    Waits,
 }
 
 /// A record is not taken.
@@ -174,7 +185,10 @@ impl Outbox {
         }
         self.shelf(kind).put(head, payload).map_err(|error| match error {
             AppendError::NoSpace(_) => {
-                self.press(kind);
+                // Who fills the disk also takes what is given up here, until nothing is left; who pushes can try again.
+                if !head.is_empty() || !matches!(kind, Kind::Logs | Kind::Pipeline) {
+                    self.press(kind);
+                }
                 PutError::Full(error.to_string())
             }
             AppendError::TooLarge { bytes, most } => PutError::Large(bytes, most),
@@ -306,22 +320,24 @@ impl Outbox {
         self.sender.retire(group, at);
     }
 
-    /// The broker never takes this record: its halves go under numbers of their own, and the number is declared lost. Says
-    /// whether there are halves.
-    pub fn refused(&mut self, boot: &BootId, kind: Kind, seq: u64, reason: LossReason) -> bool {
+    /// The broker never takes this record: its halves go under numbers of their own, and the number is declared lost.
+    ///
+    /// Halves reach every group. What one has taken already, from a broker that takes larger packets, would come to it
+    /// twice, so that such a record is lost to the others.
+    pub fn refused(&mut self, boot: &BootId, kind: Kind, seq: u64, reason: LossReason) -> Refused {
         if !self.sender.can_declare() {
-            // It stays, and is tried again.
-            return false;
+            return Refused::Waits;
         }
-        if reason == LossReason::TooLarge && self.has_halves(boot, kind, seq) {
+        let large = reason == LossReason::TooLarge && !self.sender.arrived(boot, kind, seq);
+        if large && self.has_halves(boot, kind, seq) {
             let whole = (boot.clone(), kind, seq);
             if self.to_halve.len() < WINDOW && !self.to_halve.contains(&whole) {
                 self.to_halve.push(whole);
             }
-            return true;
+            return Refused::Halved;
         }
         self.give_up(&Loss { boot: boot.clone(), kind, from: seq, to: seq, reason });
-        false
+        Refused::Declared
     }
 
     /// Declares records that stand in the spool, and has them passed over once that is on disk.
@@ -360,7 +376,7 @@ impl Outbox {
     pub fn depth(&mut self, kind: Kind, now: Timestamp) -> Depth {
         let records = self.sender.unfreed(kind);
         let shelf = self.shelf(kind);
-        let made = if records > 0 { shelf.oldest_ms() } else { None };
+        let made = if records > 0 { shelf.oldest_ms().filter(|made| *made >= SET_CLOCK) } else { None };
         let age = made.map_or(0, |made| (now.as_millis().max(0) as u64).saturating_sub(made));
         Depth { bytes: shelf.log.bytes(), records, oldest_seconds: age as f64 / 1000.0 }
     }
@@ -391,7 +407,8 @@ pub struct Post {
 
 impl Post {
     /// Numbers a record and puts it into the spool. Without room, the oldest metrics go, for the next one; a push gets
-    /// [`PutError::Full`], since whoever pushes can try again, but what is less valuable makes room for it.
+    /// [`PutError::Full`], since whoever pushes can try again. At the spool's bound what is less valuable makes room for
+    /// it; on a full disk nothing does.
     pub fn put<B: Body>(&self, time: Timestamp, body: B) -> Result<u64, PutError> {
         let put = self.lock().put(time, body);
         self.bell.ring();

@@ -4,6 +4,14 @@ use bytes::Bytes;
 use spool::{AppendError, Log, ReadError, Reader};
 use wire::{BootId, Kind, Ranges};
 
+/// A clock that says less was not set: boards without a battery begin in 1970. 2025-01-01, in ms since then.
+pub(super) const SET_CLOCK: u64 = 1_735_689_600_000;
+
+/// Whether a record that was appended at a time is from before another one, both in ms since 1970.
+pub(super) fn is_older(appended: u64, than: u64) -> bool {
+    (SET_CLOCK..than).contains(&appended)
+}
+
 /// A record that can't be read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
@@ -156,9 +164,10 @@ impl Shelf {
     }
 
     /// Whether a record was appended before a time. One that never can be read was, and one that can't be read now was not.
+    /// Neither was one of a clock that was not set: nobody knows how old it is.
     pub(super) fn is_before(&mut self, index: u64, ms: u64) -> bool {
         match self.past.read(index, &mut self.buffer) {
-            Ok(entry) => entry.is_none_or(|entry| entry.appended_ms < ms),
+            Ok(entry) => entry.is_none_or(|entry| is_older(entry.appended_ms, ms)),
             Err(ReadError::Io { .. }) => false,
             Err(ReadError::Gone { .. } | ReadError::Gap { .. }) => true,
         }

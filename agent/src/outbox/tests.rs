@@ -42,8 +42,12 @@ fn now() -> Timestamp {
 
 /// A group that takes everything announces itself.
 fn announce(post: &Post) {
+    announce_group(post, "g");
+}
+
+fn announce_group(post: &Post, group: &str) {
     let status = serde_json::json!({
-        "v": 1, "group": "g", "member": "m", "state": "online", "time": "2026-01-01T00:00:00Z", "sink": "test",
+        "v": 1, "group": group, "member": "m", "state": "online", "time": "2026-01-01T00:00:00Z", "sink": "test",
         "kinds": Kind::ALL, "durable": true, "version": "0",
     });
     let status: TierStatus = serde_json::from_value(status).unwrap();
@@ -381,7 +385,7 @@ fn a_crash_while_a_record_is_halved_leaves_the_whole_or_the_halves() {
     wait_for("the group is on disk", || dir.path().join("delivery.state").exists());
     let wholes = {
         let mut outbox = post.lock();
-        assert!(outbox.refused(&"a".parse().unwrap(), Kind::Logs, 2, LossReason::TooLarge));
+        assert_eq!(outbox.refused(&"a".parse().unwrap(), Kind::Logs, 2, LossReason::TooLarge), Refused::Halved);
         // Before the keeper sees them.
         std::mem::take(&mut outbox.to_halve)
     };
@@ -413,6 +417,30 @@ fn a_crash_while_a_record_is_halved_leaves_the_whole_or_the_halves() {
     // Nobody crashed: the halves are due, and the whole is not.
     let due = all_due(&post);
     assert_eq!(due, [1, 3, 4].map(|seq| ("a".to_owned(), Kind::Logs, seq)));
+}
+
+/// It went whole over a broker that takes larger packets than the present one.
+#[test]
+fn what_a_group_has_whole_does_not_come_to_it_in_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    ["g", "h"].iter().for_each(|group| announce_group(&post, group));
+    assert_eq!((post.put(now(), four_lines()), post.put(now(), four_lines())), (Ok(1), Ok(2)));
+    commit(&post, "a", Kind::Logs, 1, 1);
+    let refused = |seq| post.lock().refused(&"a".parse().unwrap(), Kind::Logs, seq, LossReason::TooLarge);
+    assert_eq!((refused(1), refused(2)), (Refused::Declared, Refused::Halved));
+    wait_for("the loss is declared", || post.lock().status().dropped.iter().any(|loss| loss.from == 1));
+}
+
+/// A board without a battery begins in 1970, and all that it has made would be half a century old when its clock is set.
+#[test]
+fn the_age_of_records_of_a_clock_that_was_not_set_is_not_known() {
+    let now = 1_795_000_000_000;
+    assert_eq!(
+        [0, 1000, SET_CLOCK, now - 1, now].map(|at| shelf::is_older(at, now)),
+        [false, false, true, true, false]
+    );
+    assert!(!shelf::is_older(1000, 2000));
 }
 
 #[test]

@@ -283,6 +283,44 @@ fn a_full_disk_costs_records_with_a_word_and_no_more() {
     push(&agent, 2);
 }
 
+/// Who fills the disk would take what is given up as well, until nothing is left.
+#[test]
+fn pushes_on_a_full_disk_are_refused_and_displace_nothing() {
+    let Some(disk) = Mounted::new("3m") else { return };
+    let broker = Mosquitto::start("");
+    let watch = Watch::start(&broker);
+    announce(&broker, "pg");
+    let setup = setup(&broker, &disk.0.path().join("spool")).set("interval", "100ms");
+    let readings = r#"utilizer_spool_records{kind="metrics"}"#;
+    // What an earlier run has left waits for its group; this run reads nothing that could displace it.
+    let mut agent = setup.start();
+    lists(&watch, &["pg"]);
+    agent.metric_becomes(readings, |records| records >= 3.0);
+    agent.stop();
+    let agent = setup.set("interval", "1h").start();
+    let kept = agent.metric_becomes(readings, |records| records >= 3.0);
+    assert!(fs::write(disk.0.path().join("other"), vec![0; 4 << 20]).is_err());
+
+    let push_large = || agent.post("/v1/logs", &json!({"message": "x".repeat(100_000)}).to_string());
+    let mut taken = 0;
+    let refused = loop {
+        match push_large() {
+            answer if answer.status == 202 => taken += 1,
+            answer => break answer,
+        }
+    };
+    assert!(refused.body.contains("no space left on the disk"), "{}", refused.body);
+    assert!((0..20).all(|_| push_large().status == 503));
+    // Whatever those asked for was done before this one is on disk and goes.
+    fs::remove_file(disk.0.path().join("other")).unwrap();
+    push(&agent, 2);
+    let all_came = || watch.payloads("logs").iter().any(|record| record["seq"] == taken + 1);
+    wait_for("the record after them", || all_came().then_some(()));
+    logs_waiting(&agent, f64::from(taken + 1));
+    assert_eq!(agent.metric(readings), Some(kept));
+    assert_eq!(agent.metric(r#"utilizer_records_dropped_total{kind="metrics"}"#).unwrap_or(0.0), 0.0);
+}
+
 /// What it would take goes into files that nobody finds again.
 #[test]
 fn an_agent_whose_spool_is_removed_says_so_and_ends() {

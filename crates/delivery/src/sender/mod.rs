@@ -635,6 +635,12 @@ impl Sender {
         track.is_some_and(|track| track.live.contains(seq))
     }
 
+    /// Whether some group is known to have a record that is still owed to another one.
+    pub fn arrived(&self, boot: &BootId, kind: Kind, seq: u64) -> bool {
+        let track = self.place(boot).and_then(|place| self.tracks.get(&(Reverse(kind), place)));
+        track.is_some_and(|track| track.arrived(seq))
+    }
+
     /// How many records are out.
     pub fn out(&self) -> usize {
         self.out

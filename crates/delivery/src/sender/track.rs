@@ -80,6 +80,14 @@ impl Track {
         std::iter::once(&progress.committed).chain(valid).find_map(|set| set.range_of(seq)).map(|(_, to)| to)
     }
 
+    /// Whether some group has said that it holds or has committed a record.
+    pub(super) fn arrived(&self, seq: u64) -> bool {
+        let said = |progress: &Progress| {
+            progress.committed.contains(seq) || progress.held.iter().any(|(_, held)| held.contains(seq))
+        };
+        self.progress.iter().any(|(_, progress)| said(progress))
+    }
+
     /// What all these groups have committed.
     pub(super) fn committed_by_all(&self, groups: &[u32]) -> Ranges {
         let mut groups = groups.iter();
