@@ -249,7 +249,6 @@ async fn tend<S: Sink>(
     };
     let (reader_ended, reader_end) = oneshot::channel();
     thread("reader", move || {
-        give_way();
         let _ = reader_ended.send(reading.run(&jobs));
     })?;
 
@@ -329,15 +328,6 @@ pub(crate) fn spool_options(max_bytes: u64) -> spool::Options {
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(RunError::Thread)
-}
-
-/// What is made ready can wait for a processor longer than what the store or a host waits for. On Linux this is the thread's
-/// own matter; elsewhere it would be all of the process'.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(10) {
-        tracing::debug!("the reader's thread keeps its priority: {error}");
-    }
 }
 
 /// The writer's thread: whatever a store's driver does on a processor, it does not do it to the connection.
