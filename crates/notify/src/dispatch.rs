@@ -26,7 +26,7 @@ pub struct Settings {
     pub max_alerts: usize,
     /// Where people find this host.
     pub external_url: String,
-    /// The labels of what is said about notifications themselves.
+    /// The host and its external labels: of what is said about notifications themselves, and for silences.
     pub labels: LabelSet,
 }
 
@@ -209,7 +209,7 @@ impl Dispatcher {
         let sources = Sources::of(&self.plan.inhibit, self.firing());
         let firing = self.alerts.values().filter(|known| known.alert.resolved_at.is_none());
         let shown = firing.map(|known| {
-            let silence = self.silences.iter().find(|silence| silence.hides(&known.alert.labels, now));
+            let silence = self.silence_of(&known.alert, now);
             (&known.alert, known.ack.as_ref(), silence, sources.hide(&known.alert))
         });
         shown.collect()
@@ -272,8 +272,12 @@ impl Dispatcher {
         self.alerts.values().map(|known| &known.alert).filter(|alert| alert.resolved_at.is_none())
     }
 
+    fn silence_of(&self, alert: &Alert, now: Timestamp) -> Option<&Silence> {
+        self.silences.iter().find(|silence| silence.hides_on(&self.settings.labels, &alert.labels, now))
+    }
+
     fn silenced(&self, alert: &Alert, now: Timestamp) -> bool {
-        self.silences.iter().any(|silence| silence.hides(&alert.labels, now))
+        self.silence_of(alert, now).is_some()
     }
 
     /// Fingerprints of what is not to be told.

@@ -443,6 +443,12 @@ impl Check<'_> {
         texts.sort_unstable();
         let own = format!("{{{}}}", texts.join(","));
         route.key = if above.key.is_empty() { own } else { format!("{}/{own}", above.key) };
+        // Routes with the same matchers beside each other, for two receivers, have groups of their own.
+        let (same, mut number) = (route.key.clone(), 1);
+        while routes.iter().any(|other| other.key == route.key) {
+            number += 1;
+            route.key = format!("{same}#{number}");
+        }
         if let Some(receiver) = &section.receiver {
             self.receiver(&format!("{key}.receiver"), receiver);
             route.receiver.clone_from(receiver);

@@ -92,6 +92,12 @@ impl Silence {
         self.is_active(now) && matcher::all_match(&self.matchers, labels)
     }
 
+    /// The same, on a host: a label that an alert lacks is the host's, so that `host="web-01"` can be silenced.
+    pub fn hides_on(&self, host: &LabelSet, labels: &LabelSet, now: Timestamp) -> bool {
+        let value = |name: &str| labels.get(name).or_else(|| host.get(name)).unwrap_or_default();
+        self.is_active(now) && self.matchers.iter().all(|matcher| matcher.matches(value(&matcher.name)))
+    }
+
     /// Whether its time is now.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.starts_at <= now && now < self.ends_at

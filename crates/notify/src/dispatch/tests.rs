@@ -165,6 +165,35 @@ impl Host {
     }
 }
 
+#[test]
+fn a_silence_may_name_the_host() {
+    let mut host = Host::new(SIMPLE);
+    let labels = [("host".to_owned(), "web-01".to_owned())].into_iter().collect();
+    host.dispatcher.set_plan(plan(SIMPLE).unwrap(), Settings { labels, ..settings() }, start());
+    host.fires("A");
+    host.silence("host=web-02", 60);
+    assert_eq!(host.dispatcher.counts(host.now), (1, 0));
+    host.silence("host=~\"web-.*\", alertname=A", 60);
+    assert_eq!(host.dispatcher.counts(host.now), (1, 1));
+    // What an alert says of itself counts before.
+    host.fires("B host=db-01");
+    assert_eq!(host.dispatcher.counts(host.now), (2, 1));
+}
+
+#[test]
+fn two_routes_with_the_same_matchers_are_two() {
+    let mut host = Host::new(
+        "route = {receiver='boss', group_wait='0s', routes=[{matchers=['a=~\".*\"'], receiver='ops', continue=true},
+         {matchers=['a=~\".*\"'], receiver='db', group_wait='10s'}]}",
+    );
+    host.fires("A");
+    host.until("0:10");
+    host.was_told(&["0:00 ops [A] []", "0:10 db [A] []"]);
+    host.ends("A");
+    host.until("20:00");
+    host.was_told(&["5:00 ops [] [A]", "5:10 db [] [A]"]);
+}
+
 const SIMPLE: &str = "route = {receiver='ops', group_by=['alertname']}";
 
 #[test]
