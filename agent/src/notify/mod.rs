@@ -7,6 +7,8 @@
 mod api;
 mod dead;
 mod deliver;
+#[cfg(test)]
+mod examples;
 mod feeder;
 mod mail;
 mod runner;
