@@ -49,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-spool",
             "utilizer-daemon",
             "utilizer-mqtt",
+            "utilizer-notify",
             "utilizer-exporter",
             "utilizer-rules",
             "utilizer-agent",

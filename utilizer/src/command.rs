@@ -40,6 +40,14 @@ pub struct BrokerArgs {
     /// The broker: mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS; the port may be left out.
     #[arg(long = "mqtt", value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     pub url: String,
+    /// Who we are to it.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// Who we are to the broker.
+#[derive(Debug, Clone, Args)]
+pub struct Identity {
     /// User name, where the broker asks for one.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
@@ -55,6 +63,29 @@ pub struct BrokerArgs {
     /// The certificate's private key, PEM.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+/// The broker, where a command asks either an agent or the fleet.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Fleet")]
+pub struct FleetArgs {
+    /// Not one agent, but the fleet, through its broker: mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS.
+    #[arg(long = "mqtt", value_name = "URL", conflicts_with_all = ["url", "unix"])]
+    mqtt: Option<String>,
+    #[command(flatten)]
+    identity: Identity,
+}
+
+impl FleetArgs {
+    /// The broker, if the fleet is meant.
+    pub fn broker(self) -> Result<Option<BrokerArgs>, CommandError> {
+        let Identity { username, password_file, ca_file, cert_file, key_file } = &self.identity;
+        let files = [password_file, ca_file, cert_file, key_file];
+        if self.mqtt.is_none() && (username.is_some() || files.into_iter().any(Option::is_some)) {
+            return Err(CommandError::Usage("who we are to the broker matters with --mqtt only".to_owned()));
+        }
+        Ok(self.mqtt.map(|url| BrokerArgs { url, identity: self.identity }))
+    }
 }
 
 /// The largest message that is read: far beyond what agents send.
@@ -75,12 +106,12 @@ impl BrokerArgs {
     pub fn options_as(&self, client_id: &str) -> Result<Options, CommandError> {
         let broker = Broker {
             url: &self.url,
-            username: self.username.as_deref(),
+            username: self.identity.username.as_deref(),
             password: None,
-            password_file: self.password_file.as_deref(),
-            ca_file: self.ca_file.as_deref(),
-            cert_file: self.cert_file.as_deref(),
-            key_file: self.key_file.as_deref(),
+            password_file: self.identity.password_file.as_deref(),
+            ca_file: self.identity.ca_file.as_deref(),
+            cert_file: self.identity.cert_file.as_deref(),
+            key_file: self.identity.key_file.as_deref(),
         };
         let mut options = broker.options(client_id).map_err(|faults| {
             let switch = |key: &str| match key.trim_start_matches("mqtt.") {

@@ -1,17 +1,23 @@
-//! What the broker keeps of hosts and exporters: their retained statuses.
+//! What the broker keeps of hosts and exporters, their retained statuses, and of alerts and silences.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mqtt::{Client, Event, Events, Message};
 use tokio::time::{Instant, timeout_at};
-use wire::messages::{HostState, Status, TierState, TierStatus};
-use wire::{GroupName, HostName, MemberName, Topic, decode_state};
+use wire::messages::{ActiveAlerts, HostState, Silence, Status, TierState, TierStatus};
+use wire::{CONTENT_TYPE, GroupName, HostName, MemberName, SilenceId, Topic, decode_state};
 
 use crate::command::{BrokerArgs, CommandError, connect, is_final};
+use crate::terminal::plain;
 
 /// A broker sends what it keeps at once. When nothing came for this long, that was all.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// The pause before something that found no room is said again.
+const BREATH: Duration = Duration::from_millis(200);
 
 /// Hosts and exporters by their last status.
 #[derive(Debug, Default)]
@@ -20,6 +26,10 @@ pub struct Fleet {
     pub hosts: BTreeMap<HostName, Status>,
     /// Every exporter.
     pub members: BTreeMap<(GroupName, MemberName), TierStatus>,
+    /// What fires on each host.
+    pub active: BTreeMap<HostName, ActiveAlerts>,
+    /// Silences for all hosts.
+    pub silences: BTreeMap<SilenceId, Silence>,
     /// Topics whose message can't be read, with the reason.
     pub unreadable: BTreeMap<String, String>,
 }
@@ -43,6 +53,20 @@ impl Fleet {
             Ok(Topic::Tier(group, member)) => {
                 decode_state("tier status", payload).map(|status| drop(self.members.insert((group, member), status)))
             }
+            Ok(Topic::ActiveAlerts(host)) if payload.is_empty() => {
+                self.active.remove(&host);
+                Ok(())
+            }
+            Ok(Topic::ActiveAlerts(host)) => {
+                decode_state("active alerts", payload).map(|active| drop(self.active.insert(host, active)))
+            }
+            Ok(Topic::Silence(id)) if payload.is_empty() => {
+                self.silences.remove(&id);
+                Ok(())
+            }
+            Ok(Topic::Silence(id)) => {
+                decode_state("silence", payload).map(|silence| drop(self.silences.insert(id, silence)))
+            }
             Ok(_) => return false,
             Err(error) => {
                 self.unreadable.insert(topic.clone(), error.to_string());
@@ -54,6 +78,19 @@ impl Fleet {
             Err(error) => drop(self.unreadable.insert(topic.clone(), error.to_string())),
         }
         true
+    }
+
+    /// Says on stderr what can't be read, beside what can.
+    pub fn tell_unreadable(&self) {
+        for (topic, reason) in &self.unreadable {
+            // Whoever closed stderr does not want to know.
+            let _ = writeln!(
+                std::io::stderr(),
+                "utilizer: the message on {} can't be read: {}",
+                plain(topic),
+                plain(reason)
+            );
+        }
     }
 
     /// The hosts that wait for this group.
@@ -77,40 +114,50 @@ pub fn is_up(status: &TierStatus) -> bool {
     status.state == TierState::Online
 }
 
-/// A connection that hears every status.
+/// A connection that hears what the broker keeps.
 pub struct Watch {
     /// For what else is to be said.
     pub client: Client,
-    /// Statuses go into the fleet by [`hear`](Self::hear).
+    /// What is heard goes into the fleet by [`hear`](Self::hear).
     pub events: Events,
     /// What was heard.
     pub fleet: Fleet,
 }
 
 impl Watch {
-    /// Connects and reads what the broker keeps, within `within` at most.
+    /// Connects and reads every status, within `within` at most.
     pub async fn start(broker: &BrokerArgs, role: &str, within: Duration) -> Result<Self, CommandError> {
+        Self::of(broker, role, vec![Topic::all_tier_statuses(), Topic::all_statuses()], within).await
+    }
+
+    /// Connects and reads what the broker keeps on some topics, within `within` at most.
+    pub async fn of(
+        broker: &BrokerArgs,
+        role: &str,
+        filters: Vec<String>,
+        within: Duration,
+    ) -> Result<Self, CommandError> {
         let mut options = broker.options(role)?;
         // A broker keeps only so many messages of QoS 1 waiting, and a fleet has more hosts than that.
         options.receive_at_most_once = true;
         options.receive_maximum = 8192;
         options.max_in_flight = 64;
         let (client, events) = connect(options).await?;
-        let filters = [Topic::all_tier_statuses(), Topic::all_statuses()];
+        let wanted = filters.len();
         if client.subscribe(filters).await.is_err() {
             return Err(CommandError::Failed("BUG: the MQTT client stopped by itself".to_owned()));
         }
         let mut watch = Self { client, events, fleet: Fleet::default() };
         let limit = Instant::now() + within;
-        let (mut quiet, mut answers) = (limit, 0);
+        let (mut quiet, mut answers) = (if wanted == 0 { Instant::now() } else { limit }, 0);
         while let Ok(event) = timeout_at(quiet.min(limit), watch.events.recv()).await {
             answers += usize::from(matches!(event, Some(Event::Subscribed { .. })));
             watch.hear(event)?;
-            if answers == 2 {
+            if answers == wanted {
                 quiet = Instant::now() + QUIET;
             }
         }
-        if answers < 2 {
+        if answers < wanted {
             return Err(CommandError::Failed(format!("the broker did not answer within {within:?}")));
         }
         Ok(watch)
@@ -133,5 +180,51 @@ impl Watch {
             Some(event) => Ok(Some(event)),
             None => Err(CommandError::Failed("BUG: the MQTT client ended by itself".to_owned())),
         }
+    }
+
+    /// Publishes messages, and waits until the broker has them. `right`: what this user must be allowed to do.
+    pub async fn say(&mut self, messages: Vec<Message>, right: &str, within: Duration) -> Result<(), CommandError> {
+        let limit = Instant::now() + within;
+        let (mut queue, mut open) = (messages, 0_usize);
+        while !queue.is_empty() || open > 0 {
+            while let Some(message) = queue.pop() {
+                if let Err(error) = self.client.try_publish(0, message) {
+                    queue.push(error.into_message());
+                    break;
+                }
+                open += 1;
+            }
+            // A connection that has no room now has some a little later.
+            let next = (Instant::now() + BREATH).min(limit);
+            match timeout_at(next, self.events.recv()).await {
+                Err(_) if Instant::now() >= limit => {
+                    return Err(CommandError::Failed(format!("the broker did not take it within {within:?}")));
+                }
+                Err(_) => {}
+                Ok(event) => match self.hear(event)? {
+                    Some(Event::Acked { .. }) => open = open.saturating_sub(1),
+                    Some(Event::Refused { reason, .. }) => {
+                        return Err(CommandError::Failed(format!("{reason}; this user must be allowed to {right}")));
+                    }
+                    Some(Event::Lost { .. }) => {
+                        let why = "the connection ended before the broker had it; calling it again does no harm";
+                        return Err(CommandError::Failed(why.to_owned()));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A message of this content; without one, what is retained there goes.
+pub fn message(topic: &Topic, content: Option<Vec<u8>>, retain: bool) -> Message {
+    Message {
+        topic: topic.to_string(),
+        content_type: content.is_some().then(|| CONTENT_TYPE.to_owned()),
+        payload: content.map(Bytes::from).unwrap_or_default(),
+        retain,
+        user_properties: Vec::new(),
     }
 }

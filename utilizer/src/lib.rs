@@ -1,5 +1,6 @@
 //! What is behind the operator's command.
 
+pub mod agent;
 pub mod broker;
 pub mod broker_acl;
 pub mod check;
@@ -8,6 +9,7 @@ pub mod fleet;
 pub mod glob;
 pub mod group;
 pub mod http;
+pub mod notify;
 pub mod query;
 pub mod replay;
 pub mod sim;

@@ -13,6 +13,9 @@ use utilizer::broker_acl::{self, BrokerCommand};
 use utilizer::check::{self, CheckCommand};
 use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
+use utilizer::notify::silence::{self, SilenceCommand};
+use utilizer::notify::test::{self, NotifyCommand};
+use utilizer::notify::{ack, alerts};
 use utilizer::spool::{self, SpoolCommand};
 use utilizer::up::{self, UpOptions};
 use utilizer::{query, sim, status, tail};
@@ -79,12 +82,37 @@ enum Command {
     /// Evaluate a PromQL expression over what a running agent has.
     ///
     /// That is all that its rules look at, as far back as they look, and of everything else the last reading. On a terminal
-    /// a series is a line, `labels value`; in a pipe it is a JSON object with `metric`, `time` and `value`.
+    /// a series is a line, `labels value`; in a pipe it is a JSON object with `metric`, `time` and `value`. A Prometheus server
+    /// answers as well.
     #[command(after_long_help = "Examples:\n  \
         utilizer query 'node_load1 > 2'\n  \
         utilizer query --unix /run/utilizer/agent.sock 'topk(3, utilizer_process_cpu_percent)'\n  \
         utilizer query --time 2026-01-31T12:00:00Z 'ALERTS{alertstate=\"firing\"}' | jq -r .metric.alertname")]
     Query(query::Args),
+    /// Show the alerts that fire, on the host of a running agent or, with --mqtt, on all hosts.
+    ///
+    /// On a terminal: the alert's id, its name, severity, since when, its state, and who: the receivers that are told while it
+    /// fires, whoever takes care of it, or the silence that hides it. In a pipe it is a JSON object a line, as the agent's
+    /// /api/v2/alerts has it, or as hosts publish it. Of a whole fleet only the fleet's silences are known.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer alerts\n  \
+        utilizer alerts severity=critical --unix /run/utilizer/agent.sock\n  \
+        utilizer alerts --mqtt mqtt://broker.example | jq -r '[.host, .labels.alertname] | @tsv'")]
+    Alerts(alerts::Args),
+    /// Say that somebody takes care of an alert, so that it is neither repeated nor escalated.
+    ///
+    /// All alerts of that name are meant, or the one with that id. Reports have the time until then.
+    #[command(after_long_help = "Examples:\n  \
+        utilizer ack DiskFull --comment 'making room'\n  \
+        utilizer ack 5f1e2d3c4b5a6978 --false-alarm\n  \
+        utilizer ack DiskFull --host web-01 --mqtt mqtt://broker.example")]
+    Ack(ack::Args),
+    /// Silence alerts for a while.
+    #[command(subcommand)]
+    Silence(SilenceCommand),
+    /// Try who is told of alerts.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Simulate hosts that publish numbered records, and look whether stores have each exactly once.
     ///
     /// Each host runs the delivery protocol of an agent: it sends again what is not confirmed, and waits until every group
@@ -133,6 +161,10 @@ fn main() -> ExitCode {
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
         Command::Check(command) => ended(runtime.block_on(check::run(command))),
         Command::Query(args) => ended(runtime.block_on(query::run(args)).map(|()| ExitCode::SUCCESS)),
+        Command::Alerts(args) => ended(runtime.block_on(alerts::run(args)).map(|()| ExitCode::SUCCESS)),
+        Command::Ack(args) => ended(runtime.block_on(ack::run(args)).map(|()| ExitCode::SUCCESS)),
+        Command::Silence(command) => ended(runtime.block_on(silence::run(command)).map(|()| ExitCode::SUCCESS)),
+        Command::Notify(command) => ended(runtime.block_on(test::run(command))),
         Command::Spool(command) => ended(spool::run(&command)),
         Command::Group(command) => ended(runtime.block_on(group::run(command)).map(|()| ExitCode::SUCCESS)),
         Command::Broker(command) => ended(broker_acl::run(&command).map(|()| ExitCode::SUCCESS)),

@@ -2,25 +2,17 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args as ClapArgs;
-use daemon::config::duration;
-use http_body_util::Full;
-use hyper::{Request, StatusCode};
+use hyper::{Method, StatusCode};
 use rules::Labels;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use wire::Timestamp;
 
+use crate::agent::{AgentArgs, moment, percent};
 use crate::command::CommandError;
-use crate::http::{self, Place};
 use crate::terminal::{Colour, Paint, plain, plain_json};
-
-/// The largest answer that is read.
-const LARGEST: usize = 64 << 20;
 
 /// What `utilizer query` is asked for.
 #[derive(Debug, ClapArgs)]
@@ -28,55 +20,14 @@ pub struct Args {
     /// The expression, in PromQL.
     #[arg(value_name = "EXPR")]
     expr: String,
-    /// Where the agent listens; a Prometheus server answers as well.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100", value_parser = Target::read)]
-    url: Target,
-    /// The agent's Unix socket (`serve.unix`), instead of a URL.
-    #[arg(long, value_name = "PATH", conflicts_with = "url")]
-    unix: Option<PathBuf>,
     /// When: seconds since 1970, or a time like 2026-01-31T12:00:00Z [default: now].
     #[arg(long, value_name = "TIME", value_parser = moment)]
     time: Option<Timestamp>,
     /// One JSON object a line, also on a terminal.
     #[arg(long)]
     json: bool,
-    /// The longest time to wait for the answer.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
-    timeout: Duration,
-}
-
-/// A URL, taken apart.
-#[derive(Debug, Clone)]
-struct Target {
-    /// `HOST:PORT`.
-    address: String,
-    /// What stands before `/api`.
-    path: String,
-}
-
-impl Target {
-    fn read(url: &str) -> Result<Self, String> {
-        if url.starts_with("https://") {
-            return Err("TLS is not spoken here; ask on the host itself, with --unix or over loopback".to_owned());
-        }
-        let form = || "write http://HOST:PORT".to_owned();
-        let rest = url.strip_prefix("http://").ok_or_else(form)?;
-        let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if host.is_empty() || rest.contains(['@', '?', '#', ' ']) {
-            return Err(form());
-        }
-        let port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if port { host.to_owned() } else { format!("{host}:80") };
-        Ok(Self { address, path: path.trim_end_matches('/').to_owned() })
-    }
-}
-
-/// Seconds since 1970, or RFC 3339.
-pub fn moment(text: &str) -> Result<Timestamp, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds.abs() < 1e11 => Ok(Timestamp::from_millis((seconds * 1000.0).round() as i64)),
-        _ => text.parse().map_err(|_| "write seconds since 1970 or a time like 2026-01-31T12:00:00Z".to_owned()),
-    }
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 /// The answer of Prometheus' HTTP API.
@@ -120,13 +71,20 @@ struct Range {
 
 /// Asks once.
 pub async fn run(args: Args) -> Result<(), CommandError> {
-    let (status, body) = tokio::time::timeout(args.timeout, ask(&args)).await.map_err(|_| {
-        CommandError::Failed(format!("no answer after {} (--timeout)", duration::format(args.timeout)))
-    })??;
-    let data = match serde_json::from_slice(&body) {
+    let mut below = format!("/api/v1/query?query={}", percent(&args.expr));
+    if let Some(time) = args.time {
+        let _ = write!(below, "&time={}", time.as_millis() as f64 / 1000.0);
+    }
+    let answer = args.agent.ask(Method::GET, &below, None).await?;
+    let data = match serde_json::from_slice(&answer.body) {
         Ok(Answer::Success { data }) => data,
         Ok(Answer::Error { kind, error }) => return Err(CommandError::Failed(fault(&args.expr, &kind, &error))),
-        Err(_) => return Err(CommandError::Failed(refusal(status, &body))),
+        Err(_) if answer.status == StatusCode::NOT_FOUND => {
+            return Err(CommandError::Failed(
+                "it answers no queries (404): is it an agent of this version?".to_owned(),
+            ));
+        }
+        Err(_) => return Err(CommandError::Failed(answer.refusal())),
     };
     let mut stdout = std::io::stdout();
     let terminal = stdout.is_terminal();
@@ -136,54 +94,6 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
         as_text(&data, Paint::new(terminal, |name| std::env::var(name).ok()))
     };
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| CommandError::output(&error))
-}
-
-async fn ask(args: &Args) -> Result<(StatusCode, Bytes), CommandError> {
-    let (place, host, path) = match &args.unix {
-        Some(socket) => (Place::Unix(socket), "localhost", ""),
-        None => (Place::Tcp(&args.url.address), args.url.address.as_str(), args.url.path.as_str()),
-    };
-    let mut target = format!("{path}/api/v1/query?query={}", percent(&args.expr));
-    if let Some(time) = args.time {
-        let _ = write!(target, "&time={}", time.as_millis() as f64 / 1000.0);
-    }
-    let request = Request::get(target).header("host", host).body(Full::default());
-    let request = request.map_err(|error| CommandError::Usage(format!("this can't be asked for: {error}")))?;
-    http::ask(place, request, LARGEST).await.map_err(|error| {
-        let place = match place {
-            Place::Tcp(address) => format!("http://{address}{path}"),
-            Place::Unix(path) => path.display().to_string(),
-        };
-        CommandError::Failed(format!(
-            "can't ask the agent at {place}: {}; --url or --unix says where another listens",
-            http::sentence(&error)
-        ))
-    })
-}
-
-/// All but what may stand in a query as it is.
-fn percent(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => drop(write!(out, "%{byte:02X}")),
-        }
-    }
-    out
-}
-
-/// An answer that is none of the API's.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
-    let said = String::from_utf8_lossy(body.get(..300).unwrap_or(body)).into_owned();
-    let said = plain(said.lines().next().unwrap_or_default()).into_owned();
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            "it wants to know who asks (401), which can't be told here; ask with --unix".to_owned()
-        }
-        StatusCode::NOT_FOUND => "it answers no queries (404): is it an agent of this version?".to_owned(),
-        status => format!("it answers {status}: {said}"),
-    }
 }
 
 /// What is wrong with an expression, with a mark under the place.
@@ -267,23 +177,6 @@ mod tests {
 
     fn data(kind: &str, result: Json) -> Data {
         serde_json::from_value(json!({"resultType": kind, "result": result})).unwrap()
-    }
-
-    #[test]
-    fn urls_are_read() {
-        let read = |url| Target::read(url).map(|target| (target.address, target.path));
-        assert_eq!(read("http://h:1/p/").unwrap(), ("h:1".to_owned(), "/p".to_owned()));
-        assert_eq!(read("http://[::1]:9100").unwrap().0, "[::1]:9100");
-        assert_eq!(read("http://h").unwrap().0, "h:80");
-        assert!(read("https://h").unwrap_err().contains("TLS"));
-        assert!(read("h:1").is_err() && read("http://a:b@h").is_err() && read("http:///x").is_err());
-    }
-
-    #[test]
-    fn moments_are_seconds_or_times() {
-        assert_eq!(moment("1.5").unwrap().as_millis(), 1500);
-        assert_eq!(moment("1970-01-01T00:00:02Z").unwrap().as_millis(), 2000);
-        assert!(moment("yesterday").is_err() && moment("NaN").is_err());
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn losses(dropped: &[Loss]) -> String {
 }
 
 /// How long ago, in the largest unit that fits.
-fn age(time: Timestamp, now: Timestamp) -> String {
+pub fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = (now.as_millis() - time.as_millis()) / 1000;
     match seconds {
         i64::MIN..-5 => "in the future".to_owned(),

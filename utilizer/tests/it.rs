@@ -6,6 +6,7 @@ mod it {
     mod broker;
     mod check;
     mod group;
+    mod notify;
     mod query;
     mod replay;
     mod spool;

@@ -22,9 +22,9 @@ use wire::Timestamp;
 use self::history::{History, Wanted};
 use self::host::{Host, Plan};
 use self::report::Report;
+use crate::agent::moment;
 use crate::command::CommandError;
 use crate::glob;
-use crate::query::moment;
 use crate::up;
 
 /// Episodes that are told one by one.
