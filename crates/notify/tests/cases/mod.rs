@@ -3,6 +3,7 @@ mod chat;
 mod config;
 mod email;
 mod pagerduty;
+mod scenarios;
 mod sms;
 mod texts;
 mod webhook;
