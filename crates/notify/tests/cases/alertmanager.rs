@@ -17,11 +17,9 @@ fn alerts_are_posted_with_the_login() {
 
 #[test]
 fn what_is_wrong_has_a_key() {
-    for (text, key) in [
-        ("urls = [\"http://a\", \"b\"]", "urls[1]"),
-        ("resend = \"10ms\"", "resend"),
-        ("username = \"u\"", "username"),
-    ] {
+    for (text, key) in
+        [("urls = [\"http://a\", \"b\"]", "urls[1]"), ("resend = \"10ms\"", "resend"), ("username = \"u\"", "username")]
+    {
         let section: Alertmanager = toml::from_str(text).unwrap();
         let faults = section.check();
         assert!(faults.iter().any(|(at, _)| at == key), "{text}: {faults:?}");

