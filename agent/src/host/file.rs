@@ -51,6 +51,9 @@ const MAX_BYTES: usize = 32 << 20;
 /// Holds `/proc/stat` of a large machine, so that growing is rare.
 const FIRST_BYTES: usize = 16 << 10;
 
+/// Asked for at once: files below `/proc/sys` refuse to be asked for 4 MiB, whatever they hold (ENOMEM).
+const MOST_AT_ONCE: usize = 1 << 20;
+
 /// To open a file for reading. Without NONBLOCK a pipe under a file's name would wait for a writer, and all collectors with
 /// it; files of the kernel and of disks do not know the difference.
 pub(crate) const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -221,13 +224,14 @@ fn read_all(fd: &OwnedFd, shape: Shape, buffer: &mut Vec<u8>) -> Result<Option<u
     }
     let mut length = 0;
     loop {
-        let read = match rustix::io::pread(fd, &mut buffer[length..], length as u64) {
+        let end = buffer.len().min(length + MOST_AT_ONCE);
+        let read = match rustix::io::pread(fd, &mut buffer[length..end], length as u64) {
             Ok(read) => read,
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno),
         };
         length += read;
-        if read == 0 || (shape == Shape::Record && length < buffer.len()) {
+        if read == 0 || (shape == Shape::Record && length < end) {
             return Ok(Some(length));
         }
         if length == buffer.len() {
@@ -283,6 +287,18 @@ mod tests {
         std::fs::write(&path, &content).unwrap();
         assert_eq!(KeptFile::record(path.clone()).read(<[u8]>::to_vec).unwrap(), content);
         assert_eq!(KeptFile::listing(path).read(<[u8]>::to_vec).unwrap(), content);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn settings_of_the_kernel_can_be_read_after_a_large_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let content: Vec<u8> = (0..(5 << 20) + 1).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        assert_eq!(KeptFile::record(path).read(<[u8]>::to_vec).unwrap(), content);
+        let mut setting = KeptFile::record(super::super::HostRoot::default().proc("sys/kernel/ostype"));
+        assert_eq!(setting.read(<[u8]>::to_vec).unwrap(), b"Linux\n");
     }
 
     #[test]
