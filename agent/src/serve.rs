@@ -230,7 +230,10 @@ impl Server {
         };
         let now = Timestamp::from(SystemTime::now()).as_millis();
         match evaluating.query(expr, at).await {
-            Ok(value) => json(StatusCode::OK, &rules::answer(&value, at.unwrap_or(now) as f64 / 1000.0)),
+            Ok(value) => {
+                let body = rules::answer(&value, at.unwrap_or(now) as f64 / 1000.0);
+                content(StatusCode::OK, "application/json", body)
+            }
             Err(error @ QueryError::Failed(_)) => {
                 json(StatusCode::UNPROCESSABLE_ENTITY, &rules::fault("execution", &error.to_string()))
             }

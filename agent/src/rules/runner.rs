@@ -54,6 +54,9 @@ const MOST_COMMANDS: usize = 64;
 /// Queries that wait for the thread: together they take it away from rules for no longer than an interval.
 const MOST_QUERIES: usize = 4;
 
+/// Samples in an answer. It is a text as a whole, about 30 bytes each.
+const MOST_ANSWERED: usize = 250_000;
+
 /// How long the end waits for the thread. An evaluation is cut short; what may take longer is the disk.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -239,6 +242,8 @@ struct Runner {
     own: Families,
     maker: Maker,
     unsent: VecDeque<(Timestamp, AlertTransition)>,
+    /// When as many waited as may, and the spool had no room for any.
+    blocked: Option<Instant>,
     told: Told,
     tell: watch::Sender<Arc<Told>>,
     fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
@@ -351,6 +356,7 @@ impl Runner {
             own: Families::default(),
             maker: Maker::default(),
             unsent: VecDeque::new(),
+            blocked: None,
             told: Told { reloaded: true, ..Told::default() },
             tell,
             fire,
@@ -507,7 +513,7 @@ impl Runner {
                 };
                 let value = rules::evaluate(&expr, &present, at.unwrap_or_else(now), &Options::default());
                 // Whoever asked may have gone away.
-                let _ = reply.send(value.map_err(|error| error.to_string()));
+                let _ = reply.send(value.map_err(|error| error.to_string()).and_then(bounded));
             }
         }
     }
@@ -637,6 +643,12 @@ impl Runner {
         if self.post.is_none() {
             return;
         }
+        if self.unsent.len() >= MOST_UNSENT && self.blocked.is_none_or(|since| since.elapsed() >= ASK_AGAIN) {
+            // A round may make more than may wait, however much room there is.
+            self.write();
+            self.send();
+            self.blocked = (self.unsent.len() >= MOST_UNSENT).then(Instant::now);
+        }
         if self.unsent.len() >= MOST_UNSENT {
             self.unsent.pop_front();
             self.lost("too many wait for room in the spool");
@@ -713,6 +725,21 @@ impl Runner {
     fn tell(&self) {
         self.tell.send_replace(Arc::new(self.told.clone()));
     }
+}
+
+/// Unless an answer would be too long for an agent.
+pub(super) fn bounded(value: rules::Value) -> Result<rules::Value, String> {
+    let count = match &value {
+        rules::Value::Matrix(series) => series.iter().map(|series| series.samples.len()).sum(),
+        rules::Value::Vector(elements) => elements.len(),
+        rules::Value::Scalar(_) | rules::Value::Text(_) => 1,
+    };
+    if count > MOST_ANSWERED {
+        return Err(format!(
+            "the answer has {count} samples, {MOST_ANSWERED} are the most: select fewer series, or a shorter range"
+        ));
+    }
+    Ok(value)
 }
 
 fn external(config: &Config) -> Vec<(String, String)> {

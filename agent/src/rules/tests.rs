@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use wire::Kind;
 use wire::messages::TierStatus;
 
-use super::runner::{Handle, Parts, Running, spawn};
+use super::runner::{Handle, Parts, Running, bounded, spawn};
 use super::series::Shared;
 use super::{QueryError, RulesSection};
 use crate::collectors::CollectorSettings;
@@ -55,7 +55,7 @@ impl Run {
     fn start(folder: &Path, boot: &str, config: Arc<Config>) -> Self {
         let spool = Spool {
             directory: folder.join("spool"),
-            max_bytes: 4 << 20,
+            max_bytes: 64 << 20,
             max_age: Duration::from_secs(86_400),
             confirm_by: Vec::new(),
             retry_after: Duration::from_secs(90),
@@ -234,6 +234,32 @@ async fn a_sampler_that_hangs_is_a_target_that_is_down() {
     tokio::time::timeout(patience, becomes("up{job='node'}", &[0.0])).await.unwrap();
     tokio::time::timeout(patience, becomes("count(node_load1)", &[])).await.unwrap();
     assert!(running.stop().is_some());
+}
+
+#[test]
+fn a_round_may_make_more_transitions_than_may_wait() {
+    const RULES: usize = 75;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let expr = r#"topk(150, label_replace({__name__=~"node_.+"}, "of", "$1", "__name__", "(.+)"))"#;
+    let rule = |at| format!("  - {{alert: A{at}, expr: '{expr}'}}\n");
+    let rules: String = (0..RULES).map(rule).collect();
+    let run = Run::start(folder, "a", config(folder, &format!("- name: g\n  rules:\n{rules}"), "1"));
+    wait_for("all are in the spool", || run.made() >= 150 * RULES as u64);
+    assert_eq!(run.handle.told().lost, 0);
+    run.crash();
+}
+
+#[test]
+fn answers_are_no_longer_than_an_agent_can_hold() {
+    let matrix = |series: usize| {
+        let samples = vec![rules::Sample { time: 0, value: 1.0 }; 125_000];
+        rules::Value::Matrix(vec![rules::Series { labels: rules::Labels::none(), samples }; series])
+    };
+    assert!(bounded(matrix(2)).is_ok());
+    let error = bounded(matrix(3)).unwrap_err();
+    assert!(error.starts_with("the answer has 375000 samples, 250000 are the most"), "{error}");
+    assert!(bounded(rules::Value::Scalar(1.0)).is_ok());
 }
 
 #[test]
