@@ -1,6 +1,7 @@
 //! The agent through its front door: the real binary, a real broker, HTTP, signals, exit codes.
 
 mod abuse;
+mod alerts;
 mod delivery;
 mod denied;
 mod formats;

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_servers::{Mosquitto, wait_for};
 
-use super::support::{Agent, Answer, Setup, Watch};
+use super::support::{Agent, Answer, Setup, Watch, get};
 
 /// Files around an agent: metrics that a test sets, rules, and a spool that outlives the process.
-struct Files {
+pub(super) struct Files {
     folder: TempDir,
 }
 
 impl Files {
-    fn new(rules: &str) -> Self {
+    pub(super) fn new(rules: &str) -> Self {
         let files = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(files.path("textfiles")).unwrap();
         files.rules(rules);
         files
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
@@ -33,7 +34,7 @@ impl Files {
     }
 
     /// Replaces the metrics.
-    fn metrics(&self, text: &str) {
+    pub(super) fn metrics(&self, text: &str) {
         let unfinished = self.path("textfiles/unfinished");
         std::fs::write(&unfinished, format!("{text}\n")).unwrap();
         std::fs::rename(unfinished, self.path("textfiles/test.prom")).unwrap();
@@ -44,7 +45,7 @@ impl Files {
         std::fs::read_to_string(self.path("spool/alerts.state")).unwrap_or_default()
     }
 
-    fn setup(&self, broker: &Mosquitto) -> Setup {
+    pub(super) fn setup(&self, broker: &Mosquitto) -> Setup {
         Setup::with_broker(&broker.url())
             .set("path.textfile", self.path("textfiles"))
             .set("spool.directory", self.path("spool"))
@@ -54,7 +55,7 @@ impl Files {
 }
 
 /// The alerts' records of a state, without what came twice.
-fn transitions(watch: &Watch, state: &str) -> Vec<Value> {
+pub(super) fn transitions(watch: &Watch, state: &str) -> Vec<Value> {
     let mut seen = BTreeSet::new();
     let mut records = watch.payloads("alerts");
     records.retain(|record| {
@@ -449,4 +450,45 @@ fn every_beginning_has_its_end_however_often_the_agent_is_killed() {
         (!fired.is_empty() && fired == resolved).then_some(())
     });
     assert_eq!(transitions(&watch, "firing").len(), of("firing").len(), "none is told twice");
+}
+
+/// More than can be answered: rules go on, and those for whom there is no place are told at once.
+#[test]
+fn rules_go_on_while_more_queries_come_than_can_be_answered() {
+    let broker = Mosquitto::start("");
+    let files = Files::new("- name: g\n  rules:\n  - {record: 't:copy', expr: t_value}\n");
+    files.metrics("t_value 3");
+    let agent = files.setup(&broker).start();
+    agent.metric_becomes("t:copy", |value| value == 3.0);
+    let heavy = "/api/v1/query?query=sum_over_time(count_over_time(up[1d:1s])[1d:1s])";
+    let over = AtomicBool::new(false);
+    let address = agent.address();
+    std::thread::scope(|scope| {
+        let heavy = |_| {
+            scope.spawn(|| {
+                let mut refused = None;
+                while !over.load(Ordering::Relaxed) {
+                    let answer = get(address, heavy);
+                    match answer.status {
+                        422 => assert!(answer.body.contains(r#""errorType":"execution""#), "{}", answer.body),
+                        503 => refused = Some(answer.body),
+                        other => panic!("{other}: {}", answer.body),
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                refused
+            })
+        };
+        let threads: Vec<_> = (0..12).map(heavy).collect();
+        let (_, answer) = wait_for("there is no place left", || Some(query(&agent, "up")).filter(|it| it.0 == 503));
+        assert_eq!((&answer["status"], &answer["errorType"]), (&json!("error"), &json!("unavailable")));
+        assert!(answer["error"].as_str().unwrap().contains("queries wait already"), "{answer}");
+        files.metrics("t_value 4");
+        agent.metric_becomes("t:copy", |value| value == 4.0);
+        over.store(true, Ordering::Relaxed);
+        let refused = threads.into_iter().filter_map(|thread| thread.join().unwrap()).count();
+        assert!(refused > 0);
+    });
+    let (status, answer) = query(&agent, "t_value");
+    assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &json!("4")));
 }
