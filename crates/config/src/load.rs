@@ -94,7 +94,20 @@ pub struct Loaded<T> {
 impl<T> Loaded<T> {
     /// A fault of the key `path` (`serve.listen`), with the place where it was set.
     pub fn fault(&self, path: &str, message: impl fmt::Display) -> Fault {
-        Fault { place: self.places.get(path).cloned().unwrap_or(Place::Default), message: format!("{path}: {message}") }
+        Fault { place: self.nearest(path).cloned().unwrap_or(Place::Default), message: format!("{path}: {message}") }
+    }
+
+    /// Where the key was set; where it is missing in an element of a list, a place in that element.
+    fn nearest(&self, path: &str) -> Option<&Place> {
+        let mut found = self.places.get(path);
+        let mut element = path;
+        while let (None, Some((rest, _))) = (found, element.rsplit_once(']')) {
+            element = rest;
+            let within = format!("{rest}]");
+            let mut keys = self.places.range(within.clone()..);
+            found = keys.next().filter(|(key, _)| key.starts_with(&within)).map(|(_, place)| place);
+        }
+        found
     }
 
     /// Where the key was set.
