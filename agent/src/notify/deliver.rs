@@ -25,6 +25,9 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(600);
 /// Of an answer, no more is looked at.
 const MOST_ANSWER: usize = 64 << 10;
 
+/// How a job may end otherwise than by itself; nothing else of an answer is told on.
+const OUTCOMES: [&str; 5] = ["signaled", "timed_out", "stopped", "not_started", "unknown"];
+
 /// The way to all services.
 #[derive(Debug)]
 pub(super) struct Deliverer {
@@ -146,9 +149,14 @@ fn ran(job: &str, answer: &Answer) -> Outcome {
         return notify::receivers::outcome(answer);
     }
     let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    match said.get("exit_code").and_then(serde_json::Value::as_i64) {
+    let outcome = said.get("outcome").and_then(serde_json::Value::as_str).unwrap_or_default();
+    match said.get("exit_code").and_then(serde_json::Value::as_i64).filter(|_| outcome == "exited") {
         Some(0) => Outcome::Sent,
         Some(code) => Outcome::Refused(format!("the job {job:?} ended with exit code {code}")),
+        // One that was told to end may still say that all is well.
+        None if OUTCOMES.contains(&outcome) => {
+            Outcome::Refused(format!("the job {job:?} did not end by itself: {outcome}"))
+        }
         None => Outcome::Refused(format!("the job {job:?} did not end by itself")),
     }
 }

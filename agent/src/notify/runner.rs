@@ -22,7 +22,7 @@ use super::Notify;
 use super::dead::DeadLetters;
 use super::deliver::Deliverer;
 use super::feeder::Feeder;
-use super::states::{Kept, States};
+use super::states::{Kept, Queued, States};
 use super::told::Told;
 use crate::outbox::Post;
 use crate::rules::Firing;
@@ -41,6 +41,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Without alerts to look after, silences that are over are forgotten this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// States that could not be written are written so soon again.
+const UNWRITTEN: Duration = Duration::from_secs(5);
+
+/// Why notifications find no room.
+const CROWDED: &str = "too many wait for it";
 
 /// Templates are rendered and states are written on it.
 const STACK: usize = 1 << 20;
@@ -223,6 +229,8 @@ struct Runner {
     /// Something was decided that is not yet on the disk, and the queue likewise.
     decided: bool,
     queued: bool,
+    /// Notifications that found no room since it was last said, by target.
+    crowded: BTreeMap<String, usize>,
     /// Targets that are in trouble, as was said.
     troubled: BTreeMap<String, String>,
     /// Whether what fires is known, so that what does not is over.
@@ -249,7 +257,7 @@ impl Runner {
         let now = now();
         let dispatcher = Dispatcher::new(notify.plan.clone(), notify.dispatch.clone(), kept.dispatcher, now);
         let mut runner = Self {
-            queue: Queue::new(notify.queue, kept.queue),
+            queue: Queue::new(notify.queue, kept.queue.waiting),
             deliverer: Deliverer::new(&notify),
             feeder: Feeder::new(notify.alertmanager.clone(), &notify.dispatch.external_url),
             notify,
@@ -263,6 +271,7 @@ impl Runner {
             post,
             decided: false,
             queued: false,
+            crowded: BTreeMap::new(),
             troubled: BTreeMap::new(),
             known: false,
             told: Told::default(),
@@ -322,6 +331,9 @@ impl Runner {
             self.queued |= notification.reason != Reason::Heartbeat;
             ready.push((target, notification));
         }
+        for (target, count) in std::mem::take(&mut self.crowded) {
+            error!("{count} notifications to {target} were given up: {CROWDED}");
+        }
         // What is about to be sent stays as it is, also after a crash: whoever gets it twice can tell.
         self.keep();
         for (target, notification) in ready {
@@ -331,14 +343,14 @@ impl Runner {
         self.tell(now);
     }
 
+    /// What can't be written now is tried again in a moment.
     fn keep(&mut self) {
-        // In this order: what was decided and is not in the queue would be lost, the other way round it is decided again and
-        // known by its id.
-        if std::mem::take(&mut self.queued) {
-            self.states.write_queue(&self.queue.saved());
-        }
-        if std::mem::take(&mut self.decided) {
-            self.states.write(&self.kept());
+        if self.decided {
+            let kept = self.kept();
+            let written = self.states.write(kept);
+            (self.decided, self.queued) = (!written, self.queued && !written);
+        } else if self.queued {
+            self.queued = !self.states.write_queue(self.queue.saved());
         }
     }
 
@@ -347,13 +359,14 @@ impl Runner {
         Kept {
             dispatcher: self.dispatcher.saved(),
             silences: silences.map(|silence| (silence.id.clone(), silence.written(), silence.origin.into())).collect(),
-            queue: notify::queue::Saved::default(),
+            queue: Queued::of(self.queue.saved()),
         }
     }
 
     fn push(&mut self, target: &str, notification: Notification, now: Timestamp) {
         if let Some(gone) = self.queue.push(target, notification, now) {
-            self.given_up(target, gone, "too many wait for it", now);
+            *self.crowded.entry(target.to_owned()).or_default() += 1;
+            self.bury(target, gone, CROWDED, now);
         }
     }
 
@@ -404,6 +417,10 @@ impl Runner {
             return;
         }
         error!("a notification of {} alerts to {target} was given up: {why}", notification.alerts.len());
+        self.bury(target, notification, why, now);
+    }
+
+    fn bury(&mut self, target: &str, notification: Notification, why: &str, now: Timestamp) {
         self.dead.add(target, &notification, why, now);
         if notification.reason == Reason::Failure {
             return;
@@ -434,7 +451,8 @@ impl Runner {
             .flatten()
             .min();
         let wait = due.map(|due| Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()));
-        wait.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+        let longest = if self.decided || self.queued { UNWRITTEN } else { LONGEST_SLEEP };
+        wait.unwrap_or(longest).min(longest)
     }
 
     fn take_targets(&mut self) {

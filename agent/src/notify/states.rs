@@ -22,9 +22,22 @@ pub(super) struct Kept {
     pub(super) dispatcher: dispatch::Saved,
     /// Silences that the configuration does not have.
     pub(super) silences: Vec<(String, Silence, From)>,
-    /// In a file of its own, since it changes more often.
-    #[serde(skip)]
-    pub(super) queue: queue::Saved,
+    /// What waits, as of then.
+    pub(super) queue: Queued,
+}
+
+/// What waits to be sent. It is also in a file of its own, since it changes more often: what has the higher number holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Queued {
+    number: u64,
+    pub(super) waiting: queue::Saved,
+}
+
+impl Queued {
+    pub(super) fn of(waiting: queue::Saved) -> Self {
+        Self { number: 0, waiting }
+    }
 }
 
 /// Where a silence comes from.
@@ -58,16 +71,18 @@ pub(super) struct States {
     dir: PathBuf,
     trouble: bool,
     failures: u64,
-    /// The states as they are on the disk; most of the time nothing has changed.
-    written: [Option<Vec<u8>>; 2],
+    number: u64,
 }
 
 impl States {
     /// In this folder; gives what an earlier run left.
     pub(super) fn open(dir: &Path) -> (Self, Kept) {
         let mut kept: Kept = read(dir, NAME, "who was told of what fires is told again");
-        kept.queue = read(dir, QUEUE, "what waited to be sent is lost");
-        (Self { dir: dir.to_owned(), trouble: false, failures: 0, written: [None, None] }, kept)
+        let queue: Queued = read(dir, QUEUE, "what waited to be sent is lost");
+        if queue.number > kept.queue.number {
+            kept.queue = queue;
+        }
+        (Self { dir: dir.to_owned(), trouble: false, failures: 0, number: kept.queue.number }, kept)
     }
 
     /// How often they could not be written.
@@ -75,32 +90,31 @@ impl States {
         self.failures
     }
 
-    pub(super) fn write(&mut self, kept: &Kept) {
-        self.write_as(0, NAME, kept);
+    /// Writes what was decided and what waits at once, so that after a crash none is there without the other.
+    pub(super) fn write(&mut self, mut kept: Kept) -> bool {
+        self.number += 1;
+        kept.queue.number = self.number;
+        self.write_as(NAME, &kept)
     }
 
-    pub(super) fn write_queue(&mut self, queue: &queue::Saved) {
-        self.write_as(1, QUEUE, queue);
+    /// Writes what waits, where nothing else has changed.
+    pub(super) fn write_queue(&mut self, waiting: queue::Saved) -> bool {
+        self.number += 1;
+        self.write_as(QUEUE, &Queued { number: self.number, waiting })
     }
 
-    fn write_as(&mut self, at: usize, name: &str, value: &impl Serialize) {
-        let bytes = match serde_json::to_vec(value) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.failed(name, &io::Error::other(error)),
-        };
-        // Kept for comparison only where it is small.
-        let small = bytes.len() <= 64 << 10;
-        let Some(written) = self.written.get_mut(at) else { return };
-        if written.as_ref() == Some(&bytes) {
-            return;
-        }
-        *written = None;
-        match spool::state::write(&self.dir, name, &bytes) {
+    /// Whether it is on the disk.
+    fn write_as(&mut self, name: &str, value: &impl Serialize) -> bool {
+        let bytes = serde_json::to_vec(value).map_err(io::Error::other);
+        match bytes.and_then(|bytes| spool::state::write(&self.dir, name, &bytes)) {
             Ok(()) => {
-                *written = small.then_some(bytes);
                 self.trouble = false;
+                true
             }
-            Err(error) => self.failed(name, &error),
+            Err(error) => {
+                self.failed(name, &error);
+                false
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Dispatcher {
     silences: Vec<Silence>,
     heartbeats: Vec<Timestamp>,
     left_out: u64,
+    /// When something was last decided.
+    decided_at: Option<Timestamp>,
 }
 
 /// An alert, and what was done about it.
@@ -129,6 +131,7 @@ impl Dispatcher {
             plan,
             settings,
             left_out: 0,
+            decided_at: None,
         };
         dispatcher.sort_in(now);
         dispatcher
@@ -245,6 +248,9 @@ impl Dispatcher {
 
     /// What is to be told now.
     pub fn due(&mut self, now: Timestamp) -> Vec<Order> {
+        if self.decided_at.replace(now).is_none_or(|before| now < before) {
+            self.turn_back(now);
+        }
         let mut orders = self.beats(now);
         let keys = |of: &dyn Fn(&Group) -> bool| -> Vec<String> {
             self.groups.iter().filter(|(_, group)| of(group)).map(|(key, _)| key.clone()).collect()
@@ -266,6 +272,26 @@ impl Dispatcher {
         }
         self.forget();
         orders
+    }
+
+    /// The clock was put back, or may have been while nobody looked: what was done was done by now, and what is to be done is
+    /// not waited for longer than usual.
+    fn turn_back(&mut self, now: Timestamp) {
+        for group in self.groups.values_mut() {
+            let longest =
+                self.plan.routes.get(group.route).map_or(Duration::ZERO, |route| route.wait.max(route.interval));
+            group.next = group.next.min(now.plus(longest));
+            for sent in group.sent.values_mut() {
+                sent.at = sent.at.min(now);
+            }
+            for member in group.members.values_mut() {
+                member.told_at = member.told_at.map(|told| told.min(now));
+                member.not_before = member.not_before.map(|then| then.min(now.plus(longest)));
+            }
+        }
+        for (next, heartbeat) in self.heartbeats.iter_mut().zip(&self.plan.heartbeats) {
+            *next = (*next).min(now.plus(heartbeat.every));
+        }
     }
 
     fn firing(&self) -> impl Iterator<Item = &Alert> + Clone {

@@ -54,6 +54,8 @@ pub struct Queue {
     settings: Settings,
     lines: BTreeMap<String, Line>,
     counts: BTreeMap<String, Counts>,
+    /// When it was last looked at.
+    looked_at: Option<Timestamp>,
 }
 
 /// What was counted for a target since the start.
@@ -115,7 +117,7 @@ pub enum Fate {
 impl Queue {
     /// Goes on where `saved` ended.
     pub fn new(settings: Settings, saved: Saved) -> Self {
-        Self { settings, lines: saved.0.into_iter().collect(), counts: BTreeMap::new() }
+        Self { settings, lines: saved.0.into_iter().collect(), counts: BTreeMap::new(), looked_at: None }
     }
 
     /// What waits, to be kept.
@@ -204,6 +206,9 @@ impl Queue {
     /// The next notification that can be sent; it is under way until [`Queue::done`] is told what became of it.
     pub fn next(&mut self, now: Timestamp) -> Option<(String, Notification)> {
         let settings = self.settings;
+        if self.looked_at.replace(now).is_none_or(|before| now < before) {
+            self.lines.values_mut().for_each(|line| line.turn_back(now));
+        }
         for (target, line) in &mut self.lines {
             line.end_digest(settings, now);
             if line.under_way || line.not_before > now {
@@ -297,6 +302,18 @@ impl Line {
             remembered: VecDeque::new(),
             under_way: false,
             manner,
+        }
+    }
+
+    /// The clock was put back, or may have been while nobody looked: nothing came later than now, and nothing waits for longer
+    /// than it may.
+    fn turn_back(&mut self, now: Timestamp) {
+        self.not_before = self.not_before.min(now.plus(LONGEST_RETRY_AFTER));
+        for waiting in self.waiting.iter_mut().chain(&mut self.digest) {
+            waiting.since = waiting.since.min(now);
+        }
+        for came in &mut self.came {
+            *came = (*came).min(now);
         }
     }
 

@@ -568,3 +568,46 @@ fn a_plan_is_refused_with_keys_and_reasons() {
     }
     assert!(plan("").unwrap().is_empty());
 }
+
+#[test]
+fn routes_with_the_same_conditions_have_groups_of_their_own() {
+    const BOTH: &str = "[route]\nreceiver='ops'\ngroup_wait='0s'\n[[route.routes]]\nreceiver='db'\ncontinue=true\n\
+                        [[route.routes]]\nreceiver='boss'\n";
+    let mut host = Host::new(BOTH);
+    host.fires("A");
+    host.until("1:00");
+    host.was_told(&["0:00 boss [A] []", "0:00 db [A] []"]);
+    host.told.clear();
+    host.restart(BOTH);
+    host.ends("A");
+    host.until("10:00");
+    assert_eq!(host.told.len(), 2, "{:?}", host.told);
+}
+
+#[test]
+fn a_clock_that_is_put_back_leaves_nobody_waiting_for_years() {
+    let years = Duration::from_secs(4 * 365 * 86_400);
+    for anew in [false, true] {
+        let mut host = Host::new("[route]\nreceiver='ops'\n[[heartbeats]]\nreceiver='boss'\nevery='1m'");
+        host.fires("A");
+        host.until("1:00");
+        host.now = host.now.plus(years);
+        host.look();
+        host.fires("B");
+        host.told.clear();
+        host.now = start().plus(Duration::from_secs(120));
+        if anew {
+            let saved = host.dispatcher.saved();
+            host.dispatcher = Dispatcher::new(host.dispatcher.plan.clone(), settings(), saved, host.now);
+            host.dispatcher.observe(host.firing.values(), host.now);
+        }
+        host.look();
+        host.until("12:00");
+        assert!(host.told.iter().any(|told| told.contains('B')), "{:?}", host.told);
+        assert!(host.told.iter().filter(|told| told.contains("boss")).count() > 5, "{:?}", host.told);
+        // Repeated after 4 h, not after years.
+        host.told.clear();
+        host.until("250:00");
+        assert!(host.told.iter().any(|told| told.contains("A,B")), "{:?}", host.told);
+    }
+}

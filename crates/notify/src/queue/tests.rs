@@ -204,3 +204,20 @@ fn a_restart_sends_what_was_under_way_again_and_nothing_twice() {
     let orphans = queue.configure(SETTINGS, &BTreeMap::new());
     assert_eq!(orphans.len(), 1);
 }
+
+#[test]
+fn a_clock_that_is_put_back_leaves_nothing_waiting_for_years() {
+    const YEARS: u64 = 4 * 365 * 86_400;
+    let mut queue = queue(true);
+    (0..5).for_each(|n| drop(queue.push("t", notification(&n.to_string(), &format!("N{n}")), at(YEARS))));
+    let first = queue.next(at(YEARS)).unwrap().1.id;
+    queue.done("t", &first, retry(), at(YEARS), 0.5);
+    let saved = serde_json::from_slice(&serde_json::to_vec(&queue.saved()).unwrap()).unwrap();
+    // While it runs, and while it does not.
+    let mut anew = Queue::new(SETTINGS, saved);
+    for queue in [&mut queue, &mut anew] {
+        assert_eq!(queue.next(at(0)), None);
+        assert!(queue.due().unwrap() <= at(3600), "{:?}", queue.due());
+        assert_eq!(queue.next(at(3600)).unwrap().1.id, first);
+    }
+}
