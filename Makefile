@@ -10,6 +10,8 @@ PORTABLE ?= x86_64-unknown-freebsd x86_64-apple-darwin
 # For `sim-long`: the first seed, and how many steps.
 FIRST_SEED ?= 1000000
 STEPS ?= 100000000
+# For `kill-long`: how many kills.
+KILLS ?= 100
 # For `bench`: how long, and how many processes are started beside the machine's own for the second half.
 SECONDS ?= 60
 SLEEPERS ?= 500
@@ -27,7 +29,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long bench bench-tier bench-sinks bench-build bench-relp bench-rules drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +52,10 @@ check-rules: ## Check the shipped rules and run their unit tests with Prometheus
 sim-long: ## Simulate the delivery protocol for 10^8 steps (STEPS=...), a few minutes.
 	UTILIZER_FIRST_SEED=$(FIRST_SEED) UTILIZER_STEPS=$(STEPS) $(CARGO) test --package utilizer-delivery --test it \
 		a_hundred_million_steps -- --ignored --nocapture
+
+# KILLS=... for more or fewer; UTILIZER_FIRST_SEED=... plays a run again.
+kill-long: ## Kill an agent that sends notifications KILLS times (100), and count what comes twice or not at all.
+	UTILIZER_KILLS=$(KILLS) $(CARGO) test --package utilizer-agent --all-features --test it kills_lose_nothing -- --nocapture
 
 # ARGS=--list names what was skipped too.
 conformance: ## Run Prometheus' evaluation scripts in DIR=... over our PromQL; conformance.txt names what differs.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, Prometheus with promtool,
-# Alertmanager and node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine. With everything
+# Alertmanager and node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine and a mail server. With everything
 # there it takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 readonly POSTGRES_AT_LEAST=15
 readonly VENV=target/venv
-readonly REQUIREMENTS=tests/clickhouse/requirements.txt
+readonly REQUIREMENTS=(tests/clickhouse/requirements.txt tests/mail/requirements.txt)
 
 fail() {
     printf 'test-deps: %s\n' "$@" >&2
@@ -102,19 +102,24 @@ install_programs() {
     fi
 }
 
-# The stamp is the list that was installed: a changed list, or a Python that is gone, makes the environment anew.
-install_clickhouse_engine() {
-    local stamp=$VENV/requirements.installed
-    if cmp -s "$REQUIREMENTS" "$stamp" && "$VENV/bin/python" -c '' 2>/dev/null; then
-        return 0
-    fi
-    echo "test-deps: installing the ClickHouse engine for tests into $VENV (some hundred MB, once)"
-    mkdir -p target
-    python3 -m venv --clear "$VENV" || fail "can't make a Python environment in $VENV; see above"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$REQUIREMENTS" ||
-        fail "pip can't install $REQUIREMENTS; see above (the engine exists for Linux and macOS on x86_64 and arm64)"
-    cp "$REQUIREMENTS" "$stamp"
+# Each stamp is the list that was installed: a Python that is gone makes the environment anew, a changed list is installed
+# over what is there.
+install_python_packages() {
+    "$VENV/bin/python" -c '' 2>/dev/null || {
+        mkdir -p target
+        python3 -m venv --clear "$VENV" || fail "can't make a Python environment in $VENV; see above"
+    }
+    local list stamp
+    for list in "${REQUIREMENTS[@]}"; do
+        stamp=${list%/*}
+        stamp=$VENV/${stamp##*/}.installed
+        cmp -s "$list" "$stamp" && continue
+        echo "test-deps: installing $list into $VENV (the ClickHouse engine is some hundred MB, once)"
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list" ||
+            fail "pip can't install $list; see above (the ClickHouse engine exists for Linux and macOS on x86_64 and arm64)"
+        cp "$list" "$stamp"
+    done
 }
 
 install_programs
-install_clickhouse_engine
+install_python_packages

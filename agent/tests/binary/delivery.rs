@@ -232,15 +232,19 @@ fn without_the_default_folder_the_users_own_serves_and_a_temporary_one_in_the_en
 }
 
 /// A file system of its own, for as long as this lives.
-struct Mounted(tempfile::TempDir);
+pub(super) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     /// `None` where this system lets nobody mount.
-    fn new(bytes: &str) -> Option<Self> {
+    pub(super) fn new(bytes: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={bytes}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(folder.path()).output();
         mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 

@@ -7,6 +7,7 @@ mod denied;
 mod formats;
 mod gpu;
 mod hung;
+mod notify;
 mod outage;
 mod pages;
 mod peers;

@@ -15,10 +15,10 @@ const HASH: &str = "$2y$10$zGVYdjgrdf9uvhwXqIoUhewzzFJOPMC6/NMKNd0DcqHxXZqAxBv4a
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// A folder with an authority, a server's certificate for 127.0.0.1, two clients' and one that nobody signed.
-struct Keys(tempfile::TempDir);
+pub(super) struct Keys(tempfile::TempDir);
 
 impl Keys {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keys = Self(tempfile::tempdir().unwrap());
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
         for own in ["ca", "stranger"] {
@@ -50,7 +50,7 @@ impl Keys {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 

@@ -84,8 +84,8 @@ pub fn python() -> PathBuf {
         .map_or_else(|| workspace().join("target/venv/bin/python"), PathBuf::from);
     assert!(
         python.exists(),
-        "{} is missing: `make test` installs the ClickHouse engine there; or set UTILIZER_TEST_PYTHON to a Python \
-         with tests/clickhouse/requirements.txt",
+        "{} is missing: `make deps` makes it; or set UTILIZER_TEST_PYTHON to a Python with what tests/*/requirements.txt \
+         name",
         python.display()
     );
     python

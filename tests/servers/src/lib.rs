@@ -1,5 +1,5 @@
-//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager and the ClickHouse engine on free loopback ports, in temporary
-//! folders; and our own programs, run as a user runs them.
+//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager, a mail server and the ClickHouse engine on free loopback
+//! ports, in temporary folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
 //! input closes. That happens when the handle is dropped, and just as well when the test binary panics, is killed,
@@ -14,6 +14,7 @@ mod mosquitto;
 mod postgres;
 mod program;
 mod prometheus;
+mod smtp;
 mod supervised;
 mod tail;
 
@@ -23,4 +24,5 @@ pub use mosquitto::Mosquitto;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};
 pub use prometheus::{Prometheus, promtool};
+pub use smtp::Smtp;
 pub use supervised::{free_port, wait_for};
