@@ -436,7 +436,10 @@ impl Config {
                 webhook: alert_webhook.as_deref(),
             };
             let wrong = |list: Vec<(String, String)>| {
-                faults.extend(list.into_iter().map(|(key, fault)| loaded.fault(&format!("notify.{key}"), fault)));
+                faults.extend(list.into_iter().map(|(key, fault)| {
+                    let key = format!("notify.{key}");
+                    Fault { place: near(loaded, &key), message: format!("{key}: {fault}") }
+                }));
             };
             file.notify.checked(&about).map_err(wrong).ok()
         });
@@ -647,6 +650,18 @@ impl MqttSection {
             ca_file: self.ca_file.as_deref(),
             cert_file: self.cert_file.as_deref(),
             key_file: self.key_file.as_deref(),
+        }
+    }
+}
+
+/// Where a key was set; of one that is missing, where what it is missing in begins.
+fn near(loaded: &Loaded<File>, key: &str) -> Place {
+    let mut key = key;
+    loop {
+        match (loaded.place(key), key.rfind(['.', '['])) {
+            (Some(place), _) => return place.clone(),
+            (None, Some(at)) => key = key.get(..at).unwrap_or_default(),
+            (None, None) => return Place::Default,
         }
     }
 }

@@ -9,6 +9,8 @@ mod dead;
 mod deliver;
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod faults;
 mod feeder;
 mod mail;
 mod runner;
