@@ -63,7 +63,12 @@ fn kills_lose_nothing_and_double_only_what_is_under_way() {
     let last = format!("u{}", kills - 1);
     hooks.hears("firing", "unit", &last);
     scene.down::<&str>(&[]);
-    hooks.hears("resolved", "unit", &last);
+    // Of everything that was told, the end comes, too.
+    let of = |state: &str| -> BTreeSet<String> {
+        let alerts = hooks.told().iter().flat_map(|told| told.alerts("unit")).collect::<Vec<_>>();
+        alerts.into_iter().filter(|(_, is, _)| is == state).map(|(.., unit)| unit).collect()
+    };
+    wait_for("every end", || of("firing").is_subset(&of("resolved")).then_some(()));
     agent.metric_becomes(&super::of_webhook("waiting", "ops"), |waiting| waiting == 0.0);
 
     let mut bodies: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
