@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use daemon::http::{Method, Request, Response, StatusCode, content, method_not_allowed, pairs, text};
+use daemon::http::{Method, Request, Response, StatusCode, content, header, method_not_allowed, pairs, text};
 use notify::dispatch::Ack;
 use notify::matcher;
 use notify::receivers::Outcome;
@@ -96,6 +96,10 @@ impl Api<'_> {
                 request.peer
             );
             return Err(text(StatusCode::FORBIDDEN, message));
+        }
+        if !reads && request.headers.contains_key(header::ORIGIN) {
+            // A browser on this host sends whatever some page of the internet has it send.
+            return Err(text(StatusCode::FORBIDDEN, "pages in a browser may not do this: the request has an Origin"));
         }
         match (path.as_str(), &request.method) {
             ("/api/v2/alerts", _) if reads => self.alerts(&request).await,

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use test_servers::{Mosquitto, wait_for};
 
-use super::super::support::{Agent, Hooks, Watch};
+use super::super::support::{Agent, Hooks, Watch, ask};
 use super::{QUICK, Scene};
 
 fn json_of(agent: &Agent, path: &str) -> Value {
@@ -147,6 +147,12 @@ fn who_acknowledges_ends_the_escalation_and_stands_in_the_records() {
     assert_eq!(acknowledged("b")["alert"]["annotations"]["false_alarm"], "true");
     assert_eq!(agent.post("/api/v1/ack", r#"{"alert": "Up", "author": "x"}"#).status, 404);
     assert_eq!(agent.post("/api/v1/ack", r#"{"alert": "Down", "author": " "}"#).status, 400);
+    // What a page in a browser on this host could send.
+    let body = r#"{"alert": "Down", "author": "x"}"#;
+    let head = format!("Origin: https://example.org\r\nContent-Length: {}", body.len());
+    let page = format!("POST /api/v1/ack HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{head}\r\n\r\n{body}");
+    let answer = ask(agent.address(), page.as_bytes());
+    assert!(answer.status == 403 && answer.body.contains("browser"), "{answer:?}");
     agent.stop();
 
     // Over a restart, too.
