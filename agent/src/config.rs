@@ -752,7 +752,7 @@ mod tests {
             ("PROMETHEUS_PORT", "8000"),
             ("LOG_LEVEL", "WARNING"),
             ("MONITORING_INTERVAL", "15"),
-            ("ALERT_WEBHOOK_URL", "https://hooks.example/secret"),
+            ("ALERT_WEBHOOK_URL", "https://hooks.example/hush"),
         ];
         let text = "interval = \"1m\"\n[serve]\nlisten = \"127.0.0.1:9100\"\n";
         let config = load(text, &documents).unwrap();
@@ -760,7 +760,7 @@ mod tests {
         assert_eq!(config.interval, Duration::from_secs(15));
         assert_eq!(config.log_level, Level::Warn);
         assert_eq!(config.notify.summary(), "alert-webhook");
-        assert!(!format!("{config:?}").contains("secret"));
+        assert!(!format!("{config:?}").contains("hush"));
         let mut both = documents.to_vec();
         both.push(("UTILIZER_AGENT__INTERVAL", "20s"));
         both.push(("UTILIZER_AGENT__SERVE__LISTEN", "127.0.0.1:7000"));
