@@ -345,6 +345,11 @@ impl Runner {
 
     /// What can't be written now is tried again in a moment.
     fn keep(&mut self) {
+        // Where nobody is told anything, there is nothing to remember, and perhaps no folder for it.
+        if self.notify.is_empty() && self.silences.is_empty() && !self.states.are_there() {
+            (self.decided, self.queued) = (false, false);
+            return;
+        }
         if self.decided {
             let kept = self.kept();
             let written = self.states.write(kept);

@@ -85,6 +85,11 @@ impl States {
         (Self { dir: dir.to_owned(), trouble: false, failures: 0, number: kept.queue.number }, kept)
     }
 
+    /// Whether there is something on the disk that has to be kept up.
+    pub(super) fn are_there(&self) -> bool {
+        self.number > 0
+    }
+
     /// How often they could not be written.
     pub(super) fn failures(&self) -> u64 {
         self.failures

@@ -106,10 +106,13 @@ fn the_documents_names_are_understood() {
         .environment("ALERT_WEBHOOK_URL", "https://hooks.example/T0/secret")
         .start();
     let address = ([127, 0, 0, 1], port).into();
-    agent.says("ALERT_WEBHOOK_URL is set, but this version sends no notifications");
     test_servers::wait_for("the agent serves", || std::net::TcpStream::connect(address).ok());
     let text = get(address, "/metrics").body;
     assert!(text.lines().any(|line| line == "utilizer_interval_seconds 1"), "{text}");
+    assert!(
+        text.contains(r#"utilizer_notify_waiting{receiver="alert-webhook",integration="webhook",number="0"} 0"#),
+        "{text}"
+    );
     let log = agent.log();
     assert!(!log.contains("INFO") && !log.contains("secret"), "{log}");
 
