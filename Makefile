@@ -29,7 +29,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify drill order-code check-portable fuzz lint fmt docs deny golden deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,10 @@ bench-rules: ## Measure how soon an alert is out beside Prometheus, memory with 
 	$(CARGO) build --release --package utilizer-rules --examples
 	$(CARGO) run --release --package utilizer-rules --example engine -- $(RULES)
 	tools/bench-rules.py
+
+bench-notify: ## Measure how soon somebody is told of an alert beside Alertmanager, and memory with many alerts.
+	$(CARGO) build --release --package utilizer-agent --bin utilizer-agent
+	tools/bench-notify.py
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
 	tools/bench-relp.py
