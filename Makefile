@@ -79,13 +79,13 @@ bench-sinks: deps ## Measure the PostgreSQL sink beside psql's \copy, and ClickH
 
 # RULES=... for files of your own.
 bench-rules: ## Measure how soon an alert is out beside Prometheus, memory with 100 rules, loading and evaluating RULES.
-	$(CARGO) build --release --package utilizer-agent --bin utilizer-agent
+	$(CARGO) build --release --package utilizer-agent --bins --examples
 	$(CARGO) build --release --package utilizer-rules --examples
 	$(CARGO) run --release --package utilizer-rules --example engine -- $(RULES)
 	tools/bench-rules.py
 
 bench-notify: ## Measure how soon somebody is told of an alert beside Alertmanager, and memory with many alerts.
-	$(CARGO) build --release --package utilizer-agent --bin utilizer-agent
+	$(CARGO) build --release --package utilizer-agent --bins --examples
 	tools/bench-notify.py
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
