@@ -84,6 +84,10 @@ pub struct File {
     pub spool: SpoolSection,
     /// What applications may push.
     pub push: PushSection,
+    /// Lines of logs that are taken in.
+    pub logs: Vec<logs::LogsSection>,
+    /// What does not leave the host.
+    pub redact: logs::RedactSection,
     /// What is evaluated.
     pub rules: RulesSection,
     /// Who is told of alerts.
@@ -107,6 +111,8 @@ impl Default for File {
             publish: PublishSection::default(),
             spool: SpoolSection::default(),
             push: PushSection::default(),
+            logs: Vec::new(),
+            redact: logs::RedactSection::default(),
             rules: RulesSection::default(),
             notify: NotifySection::default(),
             jobs: JobsSection::default(),
@@ -330,6 +336,8 @@ pub struct Config {
     pub spool: Spool,
     /// Largest push body in bytes.
     pub max_body: usize,
+    /// Lines of logs that are taken in, and what of everything does not leave the host.
+    pub logs: logs::Plans,
     /// How rules are evaluated.
     pub rules: RulesSection,
     /// The rules.
@@ -426,6 +434,12 @@ impl Config {
             );
         }
         let spool = file.spool.checked(loaded, &mut faults);
+        let logs = logs::Plans::new(&file.logs, &file.redact, &notify::zone).map_err(|list| {
+            faults.extend(
+                list.into_iter()
+                    .map(|(key, fault)| Fault { place: near(loaded, &key), message: format!("{key}: {fault}") }),
+            );
+        });
         let fresh_rules = file.rules.checked(loaded, &mut faults);
         let notify = host.as_ref().and_then(|host| {
             let about = notify::About {
@@ -506,8 +520,8 @@ impl Config {
             _ => None,
         };
 
-        match (host, allow, notify) {
-            (Some(host), Some(allow), Some(notify)) if faults.is_empty() => Ok(Self {
+        match (host, allow, notify, logs) {
+            (Some(host), Some(allow), Some(notify), Ok(logs)) if faults.is_empty() => Ok(Self {
                 host,
                 interval,
                 labels: file.labels.clone(),
@@ -521,6 +535,7 @@ impl Config {
                 include: file.publish.include.clone(),
                 spool,
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
+                logs,
                 rules: file.rules.clone(),
                 fresh_rules: Fresh::new(fresh_rules),
                 log_level,
@@ -919,6 +934,7 @@ mod tests {
                 key_file: file.mqtt.key_file.clone(),
                 ..defaults.mqtt
             },
+            logs: file.logs.clone(),
             rules: RulesSection { instance: file.rules.instance.clone(), ..defaults.rules },
             notify: NotifySection {
                 report_to: file.notify.report_to.clone(),

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("utilizer-daemon", &["utilizer-config", "utilizer-mqtt", "utilizer-tls"]),
     ("utilizer-rules", &["utilizer-config"]),
     ("utilizer-notify", &["utilizer-wire", "utilizer-config", "utilizer-rules"]),
+    ("utilizer-logs", &["utilizer-wire", "utilizer-config"]),
     (
         "utilizer-exporter",
         &["utilizer-wire", "utilizer-delivery", "utilizer-spool", "utilizer-daemon", "utilizer-mqtt"],
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-mqtt",
             "utilizer-rules",
             "utilizer-notify",
+            "utilizer-logs",
         ],
     ),
     ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),

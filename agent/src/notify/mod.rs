@@ -18,7 +18,7 @@ mod states;
 mod told;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,8 +247,12 @@ impl Notify {
     }
 }
 
-/// A zone of the system's.
-fn zone(name: &str) -> Option<TimeZone> {
+/// A zone of the system's; `local` is its own.
+pub(crate) fn zone(name: &str) -> Option<TimeZone> {
+    if name == "local" {
+        let bytes = daemon::config::file::read(Path::new("/etc/localtime")).ok()?;
+        return TimeZone::tzif(name, &bytes).ok();
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
     if name.is_empty() || name.starts_with('/') || !name.chars().all(plain) {
         return None;
