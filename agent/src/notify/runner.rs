@@ -229,6 +229,8 @@ struct Runner {
     /// Something was decided that is not yet on the disk, and the queue likewise.
     decided: bool,
     queued: bool,
+    /// Something became of what waits.
+    progressed: bool,
     /// Notifications that found no room since it was last said, by target.
     crowded: BTreeMap<String, usize>,
     /// Targets that are in trouble, as was said.
@@ -257,7 +259,7 @@ impl Runner {
         let now = now();
         let dispatcher = Dispatcher::new(notify.plan.clone(), notify.dispatch.clone(), kept.dispatcher, now);
         let mut runner = Self {
-            queue: Queue::new(notify.queue, kept.queue.waiting),
+            queue: Queue::new(notify.queue, kept.queue.waiting, kept.queue.progress),
             deliverer: Deliverer::new(&notify),
             feeder: Feeder::new(notify.alertmanager.clone(), &notify.dispatch.external_url),
             notify,
@@ -271,6 +273,7 @@ impl Runner {
             post,
             decided: false,
             queued: false,
+            progressed: false,
             crowded: BTreeMap::new(),
             troubled: BTreeMap::new(),
             known: false,
@@ -328,7 +331,7 @@ impl Runner {
         }
         let mut ready = Vec::new();
         while let Some((target, notification)) = self.queue.next(now) {
-            self.queued |= notification.reason != Reason::Heartbeat;
+            self.progressed |= notification.reason != Reason::Heartbeat;
             ready.push((target, notification));
         }
         for (target, count) in std::mem::take(&mut self.crowded) {
@@ -347,15 +350,21 @@ impl Runner {
     fn keep(&mut self) {
         // Where nobody is told anything, there is nothing to remember, and perhaps no folder for it.
         if self.notify.is_empty() && self.silences.is_empty() && !self.states.are_there() {
-            (self.decided, self.queued) = (false, false);
+            (self.decided, self.queued, self.progressed) = (false, false, false);
             return;
         }
-        if self.decided {
-            let kept = self.kept();
-            let written = self.states.write(kept);
-            (self.decided, self.queued) = (!written, self.queued && !written);
-        } else if self.queued {
-            self.queued = !self.states.write_queue(self.queue.saved());
+        let (decided, queued) = (self.decided, self.queued || self.progressed && self.queue.outgrown());
+        if decided || queued {
+            let written = match decided {
+                true => self.states.write(self.kept()),
+                false => self.states.write_queue(self.queue.saved()),
+            };
+            if written {
+                (self.decided, self.queued, self.progressed) = (false, false, false);
+                self.queue.written();
+            }
+        } else if self.progressed {
+            self.progressed = !self.states.write_progress(self.queue.progress());
         }
     }
 
@@ -369,9 +378,9 @@ impl Runner {
     }
 
     fn push(&mut self, target: &str, notification: Notification, now: Timestamp) {
-        if let Some(gone) = self.queue.push(target, notification, now) {
-            *self.crowded.entry(target.to_owned()).or_default() += 1;
-            self.bury(target, gone, CROWDED, now);
+        if let Some((target, gone)) = self.queue.push(target, notification, now) {
+            *self.crowded.entry(target.clone()).or_default() += 1;
+            self.bury(&target, gone, CROWDED, now);
         }
     }
 
@@ -395,7 +404,7 @@ impl Runner {
         };
         let Some((target, id)) = self.under_way.remove(&task) else { return };
         let now = now();
-        self.queued = true;
+        self.progressed = true;
         match self.queue.done(&target, &id, outcome, now, chance()) {
             Fate::Sent => {
                 if self.troubled.remove(&target).is_some() {
@@ -456,7 +465,7 @@ impl Runner {
             .flatten()
             .min();
         let wait = due.map(|due| Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()));
-        let longest = if self.decided || self.queued { UNWRITTEN } else { LONGEST_SLEEP };
+        let longest = if self.decided || self.queued || self.progressed { UNWRITTEN } else { LONGEST_SLEEP };
         wait.unwrap_or(longest).min(longest)
     }
 

@@ -13,6 +13,7 @@ use wire::messages::Silence;
 /// The files, as the spool's crate writes states: whole or not at all, with a checksum.
 const NAME: &str = "notifications";
 const QUEUE: &str = "notification-queue";
+const PROGRESS: &str = "notification-progress";
 
 /// What an earlier run left.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -26,18 +27,28 @@ pub(super) struct Kept {
     pub(super) queue: Queued,
 }
 
-/// What waits to be sent. It is also in a file of its own, since it changes more often: what has the higher number holds.
+/// What waits to be sent. It is also in a file of its own, since it changes more often: what has the higher number holds. What
+/// was sent of it is in a third one, which is small: it holds where its number is higher yet.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Queued {
     number: u64,
     pub(super) waiting: queue::Saved,
+    #[serde(skip)]
+    pub(super) progress: queue::Progress,
 }
 
 impl Queued {
     pub(super) fn of(waiting: queue::Saved) -> Self {
-        Self { number: 0, waiting }
+        Self { number: 0, waiting, progress: queue::Progress::default() }
     }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Progressed {
+    number: u64,
+    progress: queue::Progress,
 }
 
 /// Where a silence comes from.
@@ -82,7 +93,12 @@ impl States {
         if queue.number > kept.queue.number {
             kept.queue = queue;
         }
-        (Self { dir: dir.to_owned(), trouble: false, failures: 0, number: kept.queue.number }, kept)
+        let progress: Progressed = read(dir, PROGRESS, "what was sent since is sent again");
+        let mut number = kept.queue.number;
+        if progress.number > number {
+            (number, kept.queue.progress) = (progress.number, progress.progress);
+        }
+        (Self { dir: dir.to_owned(), trouble: false, failures: 0, number }, kept)
     }
 
     /// Whether there is something on the disk that has to be kept up.
@@ -105,7 +121,13 @@ impl States {
     /// Writes what waits, where nothing else has changed.
     pub(super) fn write_queue(&mut self, waiting: queue::Saved) -> bool {
         self.number += 1;
-        self.write_as(QUEUE, &Queued { number: self.number, waiting })
+        self.write_as(QUEUE, &Queued { number: self.number, ..Queued::of(waiting) })
+    }
+
+    /// Writes what became of what was written to wait, where nothing came to it.
+    pub(super) fn write_progress(&mut self, progress: queue::Progress) -> bool {
+        self.number += 1;
+        self.write_as(PROGRESS, &Progressed { number: self.number, progress })
     }
 
     /// Whether it is on the disk.

@@ -505,7 +505,9 @@ impl Dispatcher {
         }
         let count = before.map_or(0, |sent| sent.count) + 1;
         let parts = now_firing.iter().chain(&now_resolved).map(String::as_str);
-        let times = firing.iter().map(|known| known.alert.fired_at.as_millis().to_string()).collect::<String>();
+        // A group that was told of the end is forgotten, and counts anew: its next end is another one.
+        let times = firing.iter().chain(&resolved).map(|known| known.alert.fired_at.as_millis().to_string());
+        let times = times.collect::<Vec<_>>().join(" ");
         let id = id([key, &name, &count.to_string(), &times].into_iter().chain(parts));
         let with_resolved = target.send_resolved || route.batch;
         let mut alerts: Vec<Alert> = firing.iter().map(|known| known.alert.clone()).collect();

@@ -20,6 +20,9 @@ const MOST_REMEMBERED: usize = 64;
 /// Notifications that wait for one target; only those are so many that can't be joined.
 const MOST_WAITING: usize = 500;
 
+/// Alerts that wait in all notifications together, so that what waits can be written to one file.
+const MOST_ALERTS: usize = 40_000;
+
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -56,6 +59,8 @@ pub struct Queue {
     counts: BTreeMap<String, Counts>,
     /// When it was last looked at.
     looked_at: Option<Timestamp>,
+    /// A digest has ended since all was written.
+    digested: bool,
 }
 
 /// What was counted for a target since the start.
@@ -75,6 +80,19 @@ pub struct Counts {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Saved(Vec<(String, Line)>);
 
+/// What became of what waits since all of it was written: which are done, and when the next one is tried.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress(Vec<(String, Step)>);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Step {
+    /// The first that waits, if it may have arrived.
+    tried: Option<String>,
+    not_before: Timestamp,
+    failures: u32,
+    remembered: VecDeque<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Line {
     waiting: VecDeque<Waiting>,
@@ -88,6 +106,9 @@ struct Line {
     not_before: Timestamp,
     failures: u32,
     remembered: VecDeque<String>,
+    /// Notifications that were done since all was written.
+    #[serde(skip)]
+    done: usize,
     #[serde(skip)]
     under_way: bool,
     #[serde(skip)]
@@ -115,14 +136,41 @@ pub enum Fate {
 }
 
 impl Queue {
-    /// Goes on where `saved` ended.
-    pub fn new(settings: Settings, saved: Saved) -> Self {
-        Self { settings, lines: saved.0.into_iter().collect(), counts: BTreeMap::new(), looked_at: None }
+    /// Goes on where `saved` and what came of it since ended.
+    pub fn new(settings: Settings, saved: Saved, progress: Progress) -> Self {
+        let mut lines: BTreeMap<String, Line> = saved.0.into_iter().collect();
+        for (target, step) in progress.0 {
+            if let Some(line) = lines.get_mut(&target) {
+                line.go_on(step);
+            }
+        }
+        Self { settings, lines, counts: BTreeMap::new(), looked_at: None, digested: false }
     }
 
     /// What waits, to be kept.
     pub fn saved(&self) -> Saved {
         Saved(self.lines.iter().map(|(target, line)| (target.clone(), line.clone())).collect())
+    }
+
+    /// What became of it since [`Queue::written`], to be kept beside what was saved then.
+    pub fn progress(&self) -> Progress {
+        let steps = self.lines.iter().map(|(target, line)| {
+            let tried = line.waiting.front().filter(|first| first.tried).map(|first| first.notification.id.clone());
+            let (not_before, failures) = (line.not_before, line.failures);
+            (target.clone(), Step { tried, not_before, failures, remembered: line.remembered.clone() })
+        });
+        Progress(steps.collect())
+    }
+
+    /// Whether [`Queue::progress`] does not say all: [`Queue::saved`] has to be written again.
+    pub fn outgrown(&self) -> bool {
+        self.digested || self.lines.values().any(|line| line.done > MOST_REMEMBERED / 2)
+    }
+
+    /// All that waits was written.
+    pub fn written(&mut self) {
+        self.digested = false;
+        self.lines.values_mut().for_each(|line| line.done = 0);
     }
 
     /// Takes over other settings and the targets that there are. What waits for others is given back.
@@ -146,8 +194,8 @@ impl Queue {
         orphans
     }
 
-    /// Puts a notification behind those that wait. Gives back one that had to go for it.
-    pub fn push(&mut self, target: &str, notification: Notification, now: Timestamp) -> Option<Notification> {
+    /// Puts a notification behind those that wait. Gives back one that had to go for it, with its target.
+    pub fn push(&mut self, target: &str, notification: Notification, now: Timestamp) -> Option<(String, Notification)> {
         let settings = self.settings;
         let counts = self.counts.entry(target.to_owned()).or_default();
         let line = self.lines.entry(target.to_owned()).or_insert_with(|| Line::new(Manner::default()));
@@ -197,10 +245,23 @@ impl Queue {
             line.came.push_back(now);
         }
         line.waiting.push_back(fresh);
-        let full = line.waiting.len() > MOST_WAITING;
-        let oldest = line.waiting.iter().position(|waiting| !waiting.tried).filter(|_| full)?;
-        counts.failed += 1;
-        line.waiting.remove(oldest).map(|waiting| waiting.notification)
+        let crowded = if line.waiting.len() > MOST_WAITING { Some(target.to_owned()) } else { self.longest() }?;
+        let line = self.lines.get_mut(&crowded)?;
+        let oldest = line.waiting.iter().position(|waiting| !waiting.tried)?;
+        let gone = line.waiting.remove(oldest)?.notification;
+        self.counts.entry(crowded.clone()).or_default().failed += 1;
+        Some((crowded, gone))
+    }
+
+    /// The target for which most alerts wait, if they are too many for all together.
+    fn longest(&self) -> Option<String> {
+        let alerts = self.lines.iter().map(|(target, line)| {
+            let waiting = line.waiting.iter().chain(&line.digest);
+            (waiting.map(|waiting| waiting.notification.alerts.len()).sum::<usize>(), target)
+        });
+        let all: Vec<_> = alerts.collect();
+        let too_many = all.iter().map(|(alerts, _)| alerts).sum::<usize>() > MOST_ALERTS;
+        all.into_iter().max().filter(|_| too_many).map(|(_, target)| target.clone())
     }
 
     /// The next notification that can be sent; it is under way until [`Queue::done`] is told what became of it.
@@ -210,7 +271,7 @@ impl Queue {
             self.lines.values_mut().for_each(|line| line.turn_back(now));
         }
         for (target, line) in &mut self.lines {
-            line.end_digest(settings, now);
+            self.digested |= line.end_digest(settings, now);
             if line.under_way || line.not_before > now {
                 continue;
             }
@@ -300,6 +361,7 @@ impl Line {
             not_before: Timestamp::from_millis(0),
             failures: 0,
             remembered: VecDeque::new(),
+            done: 0,
             under_way: false,
             manner,
         }
@@ -317,9 +379,23 @@ impl Line {
         }
     }
 
-    fn end_digest(&mut self, settings: Settings, now: Timestamp) {
+    /// Goes on where it was when the step was written.
+    fn go_on(&mut self, step: Step) {
+        let known = |waiting: &Waiting| step.remembered.contains(&waiting.notification.id);
+        self.waiting.retain(|waiting| !known(waiting));
+        self.digest.take_if(|digest| known(digest));
+        if let Some(first) =
+            self.waiting.front_mut().filter(|first| step.tried.as_ref() == Some(&first.notification.id))
+        {
+            first.tried = true;
+        }
+        (self.not_before, self.failures, self.remembered) = (step.not_before, step.failures, step.remembered);
+    }
+
+    /// Whether one has ended.
+    fn end_digest(&mut self, settings: Settings, now: Timestamp) -> bool {
         let over = |digest: &mut Waiting| digest.since.plus(MINUTE) <= now;
-        let Some(digest) = self.digest.take_if(over) else { return };
+        let Some(digest) = self.digest.take_if(over) else { return false };
         self.came.clear();
         self.came.push_back(now);
         let last =
@@ -328,11 +404,13 @@ impl Line {
             Some(last) => join(&mut last.notification, digest.notification, Reason::Summary, settings.max_alerts),
             None => self.waiting.push_back(digest),
         }
+        true
     }
 
     /// The first is done with; its id stays known.
     fn forget_first(&mut self) -> Option<Notification> {
         let first = self.waiting.pop_front()?;
+        self.done += 1;
         self.remembered.push_back(first.notification.id.clone());
         while self.remembered.len() > MOST_REMEMBERED {
             self.remembered.pop_front();

@@ -611,3 +611,21 @@ fn a_clock_that_is_put_back_leaves_nobody_waiting_for_years() {
         assert!(host.told.iter().any(|told| told.contains("A,B")), "{:?}", host.told);
     }
 }
+
+/// The queue knows what it has sent by its id, and drops what it knows.
+#[test]
+fn each_end_of_an_alert_that_comes_and_goes_has_an_id_of_its_own() {
+    let text = "[route]\nreceiver = 'ops'\ngroup_wait = '0s'\ngroup_interval = '1s'\n";
+    let mut dispatcher = Dispatcher::new(plan(text).unwrap(), settings(), Saved::default(), start());
+    let mut ids = Vec::new();
+    for round in 0..3u64 {
+        let at = |seconds: u64| start().plus(Duration::from_secs(10 * round + seconds));
+        for (firing, now) in [(vec![alert("A", at(0))], at(1)), (vec![], at(3))] {
+            dispatcher.observe(&firing, now);
+            let orders = dispatcher.due(now);
+            assert_eq!(orders.len(), 1, "round {round}");
+            ids.extend(orders.into_iter().map(|order| order.notification.id));
+        }
+    }
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 6, "{ids:?}");
+}

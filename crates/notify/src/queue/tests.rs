@@ -35,7 +35,7 @@ fn notification(id: &str, names: &str) -> Notification {
 }
 
 fn queue(for_people: bool) -> Queue {
-    let mut queue = Queue::new(SETTINGS, Saved::default());
+    let mut queue = Queue::new(SETTINGS, Saved::default(), Progress::default());
     let manner = Manner { for_people, pause: Duration::ZERO };
     assert!(queue.configure(SETTINGS, &[("t".to_owned(), manner)].into()).is_empty());
     queue
@@ -166,7 +166,7 @@ fn it_is_bounded_and_a_heartbeat_never_waits_behind_another() {
     let mut queue = queue(false);
     let gone: Vec<_> = (0..MOST_WAITING + 3)
         .filter_map(|n| queue.push("t", notification(&n.to_string(), &format!("N{n}")), at(0)))
-        .map(|gone| gone.id)
+        .map(|(_, gone)| gone.id)
         .collect();
     assert_eq!(gone, ["0", "1", "2"]);
     let mut queue = self::queue(true);
@@ -190,7 +190,7 @@ fn a_restart_sends_what_was_under_way_again_and_nothing_twice() {
     queue.push("t", notification("2", "B"), at(0));
     queue.next(at(0)).unwrap();
     let saved = serde_json::from_slice(&serde_json::to_vec(&queue.saved()).unwrap()).unwrap();
-    let mut queue = Queue::new(SETTINGS, saved);
+    let mut queue = Queue::new(SETTINGS, saved, Progress::default());
     // Decided again, since the decision was not yet written down.
     queue.push("t", notification("2", "B"), at(1));
     assert_eq!(queue.next(at(1)).unwrap().1.id, "1");
@@ -214,10 +214,80 @@ fn a_clock_that_is_put_back_leaves_nothing_waiting_for_years() {
     queue.done("t", &first, retry(), at(YEARS), 0.5);
     let saved = serde_json::from_slice(&serde_json::to_vec(&queue.saved()).unwrap()).unwrap();
     // While it runs, and while it does not.
-    let mut anew = Queue::new(SETTINGS, saved);
+    let mut anew = Queue::new(SETTINGS, saved, Progress::default());
     for queue in [&mut queue, &mut anew] {
         assert_eq!(queue.next(at(0)), None);
         assert!(queue.due().unwrap() <= at(3600), "{:?}", queue.due());
         assert_eq!(queue.next(at(3600)).unwrap().1.id, first);
+    }
+}
+
+fn text(queue: &Queue) -> String {
+    serde_json::to_string(&queue.saved()).unwrap()
+}
+
+#[test]
+fn what_came_of_it_is_kept_beside_what_waited() {
+    let mut queue = queue(false);
+    for number in 0..40 {
+        queue.push("t", notification(&number.to_string(), &format!("A{number}")), at(0));
+    }
+    let saved = queue.saved();
+    queue.written();
+    for number in 0..MOST_REMEMBERED / 2 {
+        let (target, next) = queue.next(at(1)).unwrap();
+        assert_eq!((next.id, queue.outgrown()), (number.to_string(), false));
+        assert_eq!(queue.done(&target, &number.to_string(), Outcome::Sent, at(1), 0.5), Fate::Sent);
+    }
+    let first = queue.next(at(1)).unwrap().1;
+    assert!(matches!(queue.done("t", &first.id, retry(), at(1), 0.5), Fate::Later(..)));
+
+    let mut anew = Queue::new(SETTINGS, saved.clone(), queue.progress());
+    assert_eq!(text(&anew), text(&queue));
+    assert_eq!((anew.next(at(1)), anew.next(at(2)).unwrap().1.id), (None, first.id.clone()), "it waits until then");
+    assert!(anew.push("t", notification("3", "A3"), at(2)).is_none());
+    assert_eq!(anew.depths().next(), Some(("t", 8, 1)), "what was sent is known");
+
+    // More than are remembered would be sent again: all has to be written before.
+    queue.next(at(2)).unwrap();
+    queue.done("t", &first.id, Outcome::Sent, at(2), 0.5);
+    assert!(queue.outgrown());
+    queue.written();
+    assert!(!queue.outgrown());
+}
+
+#[test]
+fn a_digest_that_ended_has_to_be_written() {
+    let mut queue = queue(true);
+    for number in 0..5 {
+        queue.push("t", notification(&number.to_string(), &format!("A{number}")), at(0));
+    }
+    let digest = queue.saved();
+    queue.written();
+    for _ in 0..3 {
+        let (_, next) = queue.next(at(1)).unwrap();
+        queue.done("t", &next.id, Outcome::Sent, at(1), 0.5);
+    }
+    assert!(queue.next(at(1)).is_none() && !queue.outgrown());
+    let anew = Queue::new(SETTINGS, digest, queue.progress());
+    assert_eq!(text(&anew), text(&queue));
+    assert!(queue.next(at(61)).is_some() && queue.outgrown());
+}
+
+#[test]
+fn what_waits_is_bounded_by_its_alerts_too() {
+    let mut queue = queue(false);
+    let names: Vec<_> = (0..200).map(|number| format!("A{number}")).collect();
+    let of = |number: usize| {
+        let mut one = notification(&number.to_string(), &names.join(" "));
+        one.group_key = number.to_string();
+        one
+    };
+    for number in 0..MOST_ALERTS / 200 {
+        assert_eq!(queue.push("t", of(number), at(0)), None);
+    }
+    for (number, target) in ["u", "t"].into_iter().enumerate() {
+        let gone = queue.push(target, of(1_000 + number), at(0)).map(|(target, gone)| (target, gone.id));
+        assert_eq!(gone, Some(("t".to_owned(), number.to_string())), "the oldest of whom most wait for");
     }
 }
