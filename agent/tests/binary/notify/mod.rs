@@ -1,5 +1,6 @@
 //! Notifications by the running agent: through outages of whom they go to, kills, restarts, reloads and full disks.
 
+mod alertmanager;
 mod commands;
 mod kept;
 mod killed;
