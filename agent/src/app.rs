@@ -17,9 +17,10 @@ use crate::config::Config;
 use crate::inventory;
 use crate::notify;
 use crate::outbox::{self, Gone, Keeping, Post};
+use crate::probes;
 use crate::publisher::{Alerts, Link, Publisher, TakenOver, last_will};
 use crate::rules;
-use crate::sampler::{self, Handle};
+use crate::sampler::{self, Handle, Made};
 use crate::serve::{Publishing, Server};
 
 /// How long the broker keeps the session of a connection that ended. Each connection starts a new one; this is for finding
@@ -36,6 +37,7 @@ pub struct App {
     listeners: Vec<http::Listener>,
     publishing: Option<(mqtt::Options, Post, Keeping)>,
     series: rules::Shared,
+    probes: probes::Shared,
     rules: Arc<OnceLock<rules::Handle>>,
     notify: Arc<OnceLock<notify::Handle>>,
 }
@@ -129,6 +131,7 @@ impl Reload {
             labels: new.labels,
             collectors: new.collectors,
             include: new.include,
+            probes: new.probes,
             notify: new.notify,
             ..Config::clone(&old)
         };
@@ -144,8 +147,9 @@ impl App {
         if let Some(path) = &config.unix {
             listeners.push(http::bind_unix(path).await?);
         }
-        let series = rules::Shared::default();
-        let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone(), series.clone())
+        let made = Made::default();
+        let (series, probes) = (made.rules.clone(), made.probes.clone());
+        let sampler = sampler::spawn(config.root.clone(), config.interval, config.collectors.clone(), made)
             .map_err(AppError::Thread)?;
         let publishing = match config.mqtt.clone() {
             None => None,
@@ -159,7 +163,16 @@ impl App {
             }
         };
         let config = watch::Sender::new(Arc::new(config));
-        Ok(Self { config, sampler, listeners, publishing, series, rules: Arc::default(), notify: Arc::default() })
+        Ok(Self {
+            config,
+            sampler,
+            listeners,
+            publishing,
+            series,
+            probes,
+            rules: Arc::default(),
+            notify: Arc::default(),
+        })
     }
 
     /// The address that is served; with port 0 in the configuration, the one that the system chose.
@@ -223,6 +236,13 @@ impl App {
         .map_err(AppError::Notify)?;
         server.notifies(notifying.clone());
         let _ = self.notify.set(notifying.clone());
+
+        server.probes(self.probes.clone());
+        let (probes, config_seen, ended) = (self.probes, self.config.subscribe(), shutdown.clone());
+        parts.spawn(async move {
+            probes::run(config_seen, probes, ended.wait()).await;
+            Ok(())
+        });
 
         // Dropped at the end of all parts: what they put last is synced then.
         let mut keeping = None;

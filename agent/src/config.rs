@@ -18,6 +18,7 @@ use crate::collectors::{self, CollectorSettings};
 use crate::host::HostRoot;
 use crate::notify::{self, JobsSection, Notify, NotifySection};
 use crate::outbox::MAX_RECORD;
+use crate::probes::{self, Probe, ProbeSection};
 use crate::rules::{self, Fresh, RulesSection};
 
 /// Environment variables that begin with this and two underscores stand over the file.
@@ -90,6 +91,8 @@ pub struct File {
     pub redact: logs::RedactSection,
     /// What is evaluated.
     pub rules: RulesSection,
+    /// What is asked whether it answers.
+    pub probe: Vec<ProbeSection>,
     /// Who is told of alerts.
     pub notify: NotifySection,
     /// Where commands are run.
@@ -114,6 +117,7 @@ impl Default for File {
             logs: Vec::new(),
             redact: logs::RedactSection::default(),
             rules: RulesSection::default(),
+            probe: Vec::new(),
             notify: NotifySection::default(),
             jobs: JobsSection::default(),
             log: LogSection::default(),
@@ -344,6 +348,8 @@ pub struct Config {
     pub fresh_rules: Fresh,
     /// The log's level.
     pub log_level: Level,
+    /// What is asked.
+    pub probes: Arc<Vec<Probe>>,
     /// Who is told of alerts.
     pub notify: Arc<Notify>,
 }
@@ -458,6 +464,11 @@ impl Config {
             file.notify.checked(&about).map_err(wrong).ok()
         });
 
+        let probes = probes::checked(&file.probe).unwrap_or_else(|list| {
+            faults.extend(list.into_iter().map(|(key, fault)| loaded.fault(&key, fault)));
+            Vec::new()
+        });
+
         for (key, names) in [("enable", &file.collectors.enable), ("disable", &file.collectors.disable)] {
             for name in names.iter().filter(|name| collectors::names().all(|known| known != name.as_str())) {
                 let known: Vec<_> = collectors::names().collect();
@@ -539,6 +550,7 @@ impl Config {
                 rules: file.rules.clone(),
                 fresh_rules: Fresh::new(fresh_rules),
                 log_level,
+                probes: Arc::new(probes),
                 notify: Arc::new(notify),
             }),
             _ => Err(loaded.error(faults)),
@@ -693,7 +705,7 @@ fn socket_fault(path: &Path) -> Option<String> {
 }
 
 /// Why this can't be an external label: Prometheus' names, and values that every table holds.
-fn label_fault(name: &str, value: &str) -> Option<&'static str> {
+pub(crate) fn label_fault(name: &str, value: &str) -> Option<&'static str> {
     let mut characters = name.chars();
     let begins = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !begins || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {

@@ -2,7 +2,7 @@
 //!
 //! The way of the data: [`collectors`] fill families into a [`snapshot`]; the [`sampler`] does that once an interval and
 //! at scrapes, and derives [`gauges`]; [`serve`] shows them; [`message`] puts them on the wire, the [`outbox`] numbers
-//! and keeps them, the [`publisher`] sends them; [`rules`] are evaluated over the same snapshots, and [`notify`] tells people of their alerts. The library is the whole agent, so that `utilizer up` can run it
+//! and keeps them, the [`publisher`] sends them; [`probes`] ask services, and what they find joins the next snapshot; [`rules`] are evaluated over the same snapshots, and [`notify`] tells people of their alerts. The library is the whole agent, so that `utilizer up` can run it
 //! in its own process; [`app`] is the entry.
 
 pub mod app;
@@ -18,6 +18,7 @@ pub mod notify;
 pub mod outbox;
 pub mod own_process;
 pub mod pattern;
+pub mod probes;
 pub mod processes;
 pub mod publisher;
 pub mod push;

@@ -113,6 +113,7 @@ fn check(config: &Config) -> String {
     format!(
         "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}{}\nbroker:     {broker}\ncollectors: {}\n\
          rules:      {} from {}\n\
+         probes:     {}\n\
          receivers:  {}\n\
          default configuration file: {DEFAULT_PATH}\n",
         config.host,
@@ -121,6 +122,7 @@ fn check(config: &Config) -> String {
         running.join(", "),
         config.fresh_rules.count(),
         if config.rules.files.is_empty() { "no files".to_owned() } else { config.rules.files.join(", ") },
+        utilizer_agent::probes::summary(&config.probes),
         config.notify.summary(),
     )
 }

@@ -8,8 +8,8 @@ use wire::{HostName, Timestamp, Value};
 
 use crate::config::Config;
 use crate::message;
-use crate::rules::Shared;
-use crate::sampler::Sampler;
+
+use crate::sampler::{Made, Sampler};
 use crate::snapshot::Families;
 use crate::{exposition, gauges};
 
@@ -35,7 +35,7 @@ struct Sample<'a> {
 
 /// Makes one pass and encodes it. Values that need two passes (`cpu_percent`, rates, processes) are not in it.
 pub fn run(config: &Config, format: Format) -> Vec<u8> {
-    let mut sampler = Sampler::new(&config.root, &config.collectors, Shared::default());
+    let mut sampler = Sampler::new(&config.root, &config.collectors, Made::default());
     sampler.settle(PATIENCE);
     let reading = sampler.interval(Duration::ZERO);
     match format {

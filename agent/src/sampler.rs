@@ -16,8 +16,9 @@ use wire::Timestamp;
 use crate::collectors::{self, CollectorSettings, Pass, Registry, Status};
 use crate::gauges::{self, Earlier, Gauge};
 use crate::host::HostRoot;
+use crate::probes;
 use crate::processes::{ProcessUsage, SharedTable};
-use crate::rules::Shared;
+use crate::rules;
 use crate::snapshot::{Families, Snapshot};
 
 /// Scrapes within this time share one pass.
@@ -98,13 +99,28 @@ pub struct Cost {
     pub last_delay: Duration,
 }
 
+/// What others make and each snapshot takes in.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// What rules recorded last.
+    pub rules: rules::Shared,
+    /// What probes found last.
+    pub probes: probes::Shared,
+}
+
+impl Made {
+    fn append_to(&self, out: &mut Families) {
+        self.probes.append_to(out);
+        self.rules.append_to(out);
+    }
+}
+
 /// Reads the host when told to. [`spawn`] tells it at each interval; `utilizer-agent sample` does once.
 pub struct Sampler {
     registry: Registry,
     /// Filled by the collector of that name; empty where it is disabled.
     processes: SharedTable,
-    /// What rules made.
-    rules: Shared,
+    made: Made,
     previous: Option<Arc<Reading>>,
     cost: Cost,
     /// When missed intervals were last told in the log.
@@ -113,12 +129,12 @@ pub struct Sampler {
 
 impl Sampler {
     /// Over this host, with these collectors. Reads nothing yet.
-    pub fn new(root: &HostRoot, settings: &CollectorSettings, rules: Shared) -> Self {
+    pub fn new(root: &HostRoot, settings: &CollectorSettings, made: Made) -> Self {
         let processes = SharedTable::new(root, &settings.processes);
         Self {
             registry: registry(root, settings, &processes),
             processes,
-            rules,
+            made,
             previous: None,
             cost: Cost::default(),
             warned: None,
@@ -140,7 +156,7 @@ impl Sampler {
             .as_ref()
             .map(|previous| Earlier { families: &previous.snapshot.families, elapsed: at.duration_since(previous.at) });
         let gauges = gauges::gauges(&families, earlier);
-        self.rules.append_to(&mut families);
+        self.made.append_to(&mut families);
         let total = families.single("node_memory_MemTotal_bytes");
         let processes = self.processes.lock().top(total);
         self.cost.passes += 1;
@@ -200,7 +216,7 @@ impl Sampler {
         let time = Timestamp::from(SystemTime::now());
         let mut families = self.empty();
         self.registry.run(Pass::Scrape, &mut families);
-        self.rules.append_to(&mut families);
+        self.made.append_to(&mut families);
         Snapshot { time, families }
     }
 }
@@ -280,14 +296,9 @@ impl Handle {
 }
 
 /// Starts the thread. The first pass is made at once, the others at whole multiples of the interval since 1970. What
-/// `rules` made joins each of them.
-pub fn spawn(
-    root: HostRoot,
-    interval: Duration,
-    settings: CollectorSettings,
-    rules: Shared,
-) -> std::io::Result<Handle> {
-    spawn_by(since_epoch, root, interval, settings, rules)
+/// was `made` joins each of them.
+pub fn spawn(root: HostRoot, interval: Duration, settings: CollectorSettings, made: Made) -> std::io::Result<Handle> {
+    spawn_by(since_epoch, root, interval, settings, made)
 }
 
 /// By this clock, which may jump: it tells the time since 1970.
@@ -296,12 +307,12 @@ fn spawn_by(
     root: HostRoot,
     interval: Duration,
     settings: CollectorSettings,
-    rules: Shared,
+    made: Made,
 ) -> std::io::Result<Handle> {
     let (requests, inbox) = sync_channel(MAX_REQUESTS);
     let (publish, readings) = watch::channel(None);
     thread::Builder::new().name("sampler".to_owned()).spawn(move || {
-        let sampler = Sampler::new(&root, &settings, rules);
+        let sampler = Sampler::new(&root, &settings, made);
         run(&clock, &root, interval, sampler, &inbox, &publish);
     })?;
     Ok(Handle { requests, readings })
@@ -434,7 +445,7 @@ mod tests {
         let clock = move || since_epoch() + Duration::from_millis(offset.load(Ordering::Relaxed));
         let interval = Duration::from_millis(100);
         let handle =
-            spawn_by(clock, HostRoot::default(), interval, CollectorSettings::default(), Shared::default()).unwrap();
+            spawn_by(clock, HostRoot::default(), interval, CollectorSettings::default(), Made::default()).unwrap();
         let mut readings = handle.readings();
         let mut passes = 0;
         for (now_ahead, missed) in [(2 * HOUR, 0), (HOUR, 0), (0, 0), (HOUR, HOUR / 100)] {
@@ -468,7 +479,7 @@ mod tests {
     #[tokio::test]
     async fn other_settings_leave_no_gap_until_the_next_interval() {
         let hour = Duration::from_secs(3600);
-        let handle = spawn(HostRoot::default(), hour, CollectorSettings::default(), Shared::default()).unwrap();
+        let handle = spawn(HostRoot::default(), hour, CollectorSettings::default(), Made::default()).unwrap();
         let first = handle.readings().wait_for(Option::is_some).await.unwrap().clone().unwrap();
         while first.at.elapsed() < COALESCE {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -483,7 +494,7 @@ mod tests {
     #[tokio::test]
     async fn intervals_and_scrapes_are_served_by_one_thread() {
         let handle =
-            spawn(HostRoot::default(), Duration::from_millis(100), CollectorSettings::default(), Shared::default())
+            spawn(HostRoot::default(), Duration::from_millis(100), CollectorSettings::default(), Made::default())
                 .unwrap();
         let mut readings = handle.readings();
         let first = readings.wait_for(Option::is_some).await.unwrap().clone().unwrap();

@@ -20,6 +20,7 @@ use crate::gauges;
 use crate::notify;
 use crate::outbox::{Counts, Post, PutError};
 use crate::own_process::OwnProcess;
+use crate::probes;
 use crate::publisher::Link;
 use crate::push::{BodyFault, logs, pipeline};
 use crate::rules::{self, QueryError};
@@ -50,6 +51,7 @@ pub struct Server {
     publishing: Option<Publishing>,
     rules: OnceLock<rules::Handle>,
     notify: OnceLock<notify::Handle>,
+    probes: OnceLock<probes::Shared>,
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
@@ -135,11 +137,14 @@ impl Handler for Server {
                 "/" => self.landing(),
                 "/metrics" => self.metrics(&request).await,
                 "/api/v1/query" => self.query(&request).await,
+                "/api/v1/probes" => self.probe_states(),
                 "/healthz" => text(StatusCode::OK, "ok"),
                 "/readyz" => self.ready(),
                 _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
             },
-            ("/" | "/metrics" | "/api/v1/query" | "/healthz" | "/readyz", _) => method_not_allowed("GET, HEAD"),
+            ("/" | "/metrics" | "/api/v1/query" | "/api/v1/probes" | "/healthz" | "/readyz", _) => {
+                method_not_allowed("GET, HEAD")
+            }
             _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
         }
     }
@@ -163,6 +168,7 @@ impl Server {
             publishing,
             rules: OnceLock::new(),
             notify: OnceLock::new(),
+            probes: OnceLock::new(),
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
@@ -181,6 +187,20 @@ impl Server {
     pub fn notifies(&self, notify: notify::Handle) {
         // Likewise.
         let _ = self.notify.set(notify);
+    }
+
+    /// Says what probes.
+    pub fn probes(&self, probes: probes::Shared) {
+        let _ = self.probes.set(probes);
+    }
+
+    /// How each probe's last run ended, and why.
+    fn probe_states(&self) -> Response {
+        let states = self.probes.get().map(probes::Shared::states).unwrap_or_default();
+        match serde_json::to_vec(&serde_json::json!({"status": "success", "data": states})) {
+            Ok(body) => content(StatusCode::OK, "application/json", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("BUG: {error}")),
+        }
     }
 
     /// What is told besides the snapshot: what was derived from it, and the agent about itself.
@@ -456,7 +476,8 @@ impl Server {
              td,th{{text-align:left;padding:.1em 1em .1em 0;vertical-align:top}}.failed{{color:#b00020}}</style>\
              <h1>utilizer-agent</h1><p>Version {} on <b>{host}</b>, every {}.</p>\
              <ul><li><a href=\"/metrics\">/metrics</a> for Prometheus</li><li><a href=\"/healthz\">/healthz</a>, \
-             <a href=\"/readyz\">/readyz</a></li><li><code>/api/v1/query?query=…</code> for PromQL</li><li>POST <code>/v1/logs</code>, <code>/v1/pipeline</code> from this \
+             <a href=\"/readyz\">/readyz</a></li><li><code>/api/v1/query?query=…</code> for PromQL</li>\
+             <li><a href=\"/api/v1/probes\">/api/v1/probes</a>, what was asked and why it failed</li><li>POST <code>/v1/logs</code>, <code>/v1/pipeline</code> from this \
              host</li></ul><h2>Broker</h2><p>{}</p><h2>Collectors</h2>",
             crate::VERSION,
             daemon::config::duration::format(config.interval),

@@ -27,6 +27,7 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("promql", |data| with_text(data, promql)),
     ("template", |data| with_text(data, template)),
     ("rule-file", |data| with_text(data, rule_file)),
+    ("probes", utilizer_agent::probes::read_anything),
 ];
 
 fn now() -> Timestamp {

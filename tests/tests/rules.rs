@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-rules",
             "utilizer-notify",
             "utilizer-logs",
+            "utilizer-tls",
         ],
     ),
     ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),

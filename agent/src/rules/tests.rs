@@ -18,10 +18,10 @@ use crate::collectors::CollectorSettings;
 use crate::config::{Config, File, Spool};
 use crate::host::HostRoot;
 use crate::outbox::{self, Keeping, Post};
-use crate::sampler::{Reading, Sampler};
+use crate::sampler::{Made, Reading, Sampler};
 
 fn reading() -> Reading {
-    let mut sampler = Sampler::new(&HostRoot::default(), &CollectorSettings::default(), Shared::default());
+    let mut sampler = Sampler::new(&HostRoot::default(), &CollectorSettings::default(), Made::default());
     Arc::into_inner(sampler.forgetful(Duration::from_millis(100))).unwrap()
 }
 
@@ -273,7 +273,7 @@ fn alerts_stay_what_they_are_while_their_collector_fails_where_that_is_wanted() 
         let settings =
             CollectorSettings { disable_defaults: true, enable: vec!["loadavg".to_owned()], ..Default::default() };
         let run = Run::start(folder.path(), "a", config_keeping(folder.path(), HIGH, "1", keep));
-        let mut sampler = Sampler::new(&root, &settings, Shared::default());
+        let mut sampler = Sampler::new(&root, &settings, Made::default());
         let mut reads = |load: &str| {
             std::fs::write(proc.join("loadavg"), load).unwrap();
             std::thread::sleep(Duration::from_millis(2));

@@ -2,13 +2,19 @@
 //!
 //! It reads no files of ours: certificates and keys are handed over as PEM texts.
 
+pub mod expiry;
+mod watch;
+
 use std::error::Error;
 use std::fmt;
 
+use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, ConfigBuilder, RootCertStore};
+
+pub use watch::{Roots, Shown, watching};
 
 /// Certificates, as PEM texts.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -40,7 +46,15 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(fault)?
             .with_root_certificates(roots(self.ca.as_deref())?);
-        let Some((chain, key)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        Self::identified(builder, self.identity.as_ref())
+    }
+
+    /// Says as whom the connection comes.
+    fn identified(
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+        identity: Option<&(Vec<u8>, Vec<u8>)>,
+    ) -> Result<ClientConfig, TlsError> {
+        let Some((chain, key)) = identity else { return Ok(builder.with_no_client_auth()) };
         let chain = certificates(chain, "cert_file")?;
         // The parser's own words are left out: they might quote the key.
         let key =

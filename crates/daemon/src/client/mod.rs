@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 pub use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-pub use hyper::{Method, Uri, header};
+pub use hyper::{Method, Uri, Version, header};
 use hyper_util::rt::TokioIo;
 use tls::{Tls, TlsError};
 use tokio::time::{Instant, timeout_at};
@@ -31,7 +31,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::config;
 pub use error::{SendError, Stage};
-use stream::Stream;
+pub use stream::{Io, Stream};
 pub use url::{SecretUrl, UrlError};
 
 /// The longest head of an answer that is taken, in bytes.
@@ -248,7 +248,8 @@ impl Client {
                 (stream, url.path(), url.authority())
             }
         };
-        exchange(stream, &place, made(request, uri, &host, &place)?, (until, deadline), most).await
+        let exchanged = exchange(stream, &place, made(request, uri, &host, &place)?, (until, deadline), most).await?;
+        Ok(exchanged.response)
     }
 
     /// As the files are now; while they can't be used, as they were.
@@ -313,6 +314,31 @@ impl TlsSettings {
     }
 }
 
+/// An answer, and what is to be told of its way here.
+#[derive(Debug, Clone)]
+pub struct Exchanged {
+    /// The answer.
+    pub response: Response,
+    /// `HTTP/1.1` or `HTTP/1.0`, as the server says.
+    pub version: hyper::Version,
+    /// When its head had come.
+    pub head_at: Instant,
+}
+
+/// Sends a request over a connection that somebody else made, and reads the answer as [`Client::send`] does. `until` is the
+/// end of the `deadline` that stands in errors.
+pub async fn exchange_over(
+    stream: Stream,
+    url: &SecretUrl,
+    request: Request,
+    (until, deadline): (Instant, Duration),
+    most: usize,
+) -> Result<Exchanged, SendError> {
+    let place = url.place();
+    let request = made(request, url.path(), &url.authority(), &place)?;
+    exchange(stream, &place, request, (until, deadline), most).await
+}
+
 fn made(request: Request, uri: Uri, host: &str, place: &str) -> Result<hyper::Request<Full<Bytes>>, SendError> {
     let Request { method, headers, body } = request;
     let mut made = hyper::Request::new(Full::new(body));
@@ -337,7 +363,7 @@ async fn exchange(
     request: hyper::Request<Full<Bytes>>,
     (until, deadline): (Instant, Duration),
     most: usize,
-) -> Result<Response, SendError> {
+) -> Result<Exchanged, SendError> {
     let late = |stage| SendError::Timeout { place: place.to_owned(), stage, after: deadline };
     let fault = |error: hyper::Error| SendError::Protocol { place: place.to_owned(), why: told(&error), sent: true };
     let (mut sender, connection) =
@@ -345,6 +371,7 @@ async fn exchange(
     let mut connection = pin!(connection);
     let head = timeout_at(until, beside(&mut connection, sender.send_request(request)));
     let (head, body) = head.await.map_err(|_| late(Stage::Answer))?.map_err(fault)?.into_parts();
+    let (version, head_at) = (head.version, Instant::now());
     let mut response =
         Response { status: head.status.as_u16(), headers: head.headers, body: Bytes::new(), is_cut: false };
     let mut kept = BytesMut::new();
@@ -358,7 +385,7 @@ async fn exchange(
         Err(_) => return Err(late(Stage::Body)),
     }
     response.body = kept.freeze();
-    Ok(response)
+    Ok(Exchanged { response, version, head_at })
 }
 
 /// Drives the connection while something is waited for that needs it.

@@ -17,9 +17,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::{SecretUrl, SendError};
 
 /// A connection of whatever kind. One type, so that what speaks over it is compiled once.
-pub(super) type Stream = Box<dyn Io>;
+pub type Stream = Box<dyn Io>;
 
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+/// What can be read from and written to.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
