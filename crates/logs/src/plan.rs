@@ -1,6 +1,7 @@
 //! `[[logs]]` and `[redact]` as relied upon.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,12 @@ pub enum Source {
         start_at: StartAt,
     },
     /// journald.
-    Journal(JournalSection),
+    Journal {
+        /// What of it.
+        journal: JournalSection,
+        /// Where it is begun at the first start.
+        start_at: StartAt,
+    },
     /// Messages from the network.
     Syslog(SyslogSection),
     /// `POST /v1/logs`
@@ -169,7 +175,7 @@ impl Plan {
         let named = section.name.clone().filter(|name| !name.is_empty());
         let name = named.unwrap_or_else(|| match &source {
             Source::Files { files, .. } => files.first().cloned().unwrap_or_default(),
-            Source::Journal(_) => "journal".to_owned(),
+            Source::Journal { .. } => "journal".to_owned(),
             Source::Syslog(_) => "syslog".to_owned(),
             Source::Push => "push".to_owned(),
             Source::Own => "agent".to_owned(),
@@ -225,7 +231,7 @@ fn source(section: &LogsSection, fault: &mut dyn FnMut(&str, String)) -> Source 
         || Source::Files { files: section.files.clone(), exclude: section.exclude.clone(), start_at: section.start_at };
     let given = [
         (!section.files.is_empty()).then(files),
-        section.journal.clone().map(Source::Journal),
+        section.journal.clone().map(|journal| Source::Journal { journal, start_at: section.start_at }),
         section.syslog.clone().map(Source::Syslog),
         section.push.then_some(Source::Push),
         section.own.then_some(Source::Own),
@@ -238,6 +244,14 @@ fn source(section: &LogsSection, fault: &mut dyn FnMut(&str, String)) -> Source 
         (Some(_), Some(_)) => fault("files", format!("there is more than one source; {one_of}")),
         (Some(_), None) => {}
     }
+    if let Some(journal) = &section.journal {
+        if journal.priority.is_some() && journal.least_severity().is_none() {
+            fault("journal.priority", "must be emerg, alert, crit, err, warning, notice, info or debug".to_owned());
+        }
+        if journal.directories.iter().any(|directory| !directory.is_absolute()) {
+            fault("journal.directories", "must begin with '/'".to_owned());
+        }
+    }
     if section.files.iter().any(|file| !file.starts_with('/')) {
         fault("files", "must begin with '/'".to_owned());
     }
@@ -247,6 +261,14 @@ fn source(section: &LogsSection, fault: &mut dyn FnMut(&str, String)) -> Source 
         && syslog.unix.as_ref().is_none_or(|path: &PathBuf| path.as_os_str().is_empty())
     {
         fault("syslog", "names no address; udp, tcp or unix says where messages are taken".to_owned());
+    }
+    for (key, address) in section.syslog.iter().flat_map(|syslog| [("udp", &syslog.udp), ("tcp", &syslog.tcp)]) {
+        if let Some(address) = address.as_deref().filter(|address| address.parse::<SocketAddr>().is_err()) {
+            fault(&format!("syslog.{key}"), format!("{address:?} is no address and port such as \"127.0.0.1:514\""));
+        }
+    }
+    if section.syslog.as_ref().is_some_and(|syslog| !(1..=10_000).contains(&syslog.max_connections)) {
+        fault("syslog.max_connections", "must lie between 1 and 10000".to_owned());
     }
     first.unwrap_or_else(files)
 }
@@ -483,4 +505,26 @@ fn is_metric_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_source_is_named() {
+        let journal = JournalSection { priority: Some("loud".to_owned()), ..JournalSection::default() };
+        let syslog = SyslogSection { udp: Some("514".to_owned()), max_connections: 0, ..SyslogSection::default() };
+        let sections = [
+            LogsSection { journal: Some(journal), ..LogsSection::default() },
+            LogsSection { syslog: Some(syslog), ..LogsSection::default() },
+        ];
+        let faults = Plans::new(&sections, &RedactSection::default(), &|_| Some(TimeZone::UTC)).unwrap_err();
+        let keys: Vec<_> = faults.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["logs[0].journal.priority", "logs[1].syslog.udp", "logs[1].syslog.max_connections"]);
+        for (word, severity) in [("warning", Some(4)), ("3", Some(3)), ("8", None), ("", None)] {
+            let journal = JournalSection { priority: Some(word.to_owned()), ..JournalSection::default() };
+            assert_eq!(journal.least_severity(), severity, "{word}");
+        }
+    }
 }

@@ -116,10 +116,24 @@ pub struct JournalSection {
     pub units: Vec<String>,
     /// Syslog identifiers, as `sshd`.
     pub identifiers: Vec<String>,
+    /// The least severe entries: `emerg`, `alert`, `crit`, `err`, `warning`, `notice`, `info` or `debug`, or 0 to 7.
+    pub priority: Option<String>,
+    /// Where the journal's files are; by default where journald keeps them.
+    pub directories: Vec<PathBuf>,
+}
+
+impl JournalSection {
+    /// The largest number of severity; none where all are taken, or the word is none.
+    pub fn least_severity(&self) -> Option<u32> {
+        let word = self.priority.as_deref()?;
+        (0..8).find(|severity| {
+            crate::levels::syslog_word(*severity).eq_ignore_ascii_case(word) || severity.to_string() == word
+        })
+    }
 }
 
 /// `[logs.syslog]`: where messages are taken.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyslogSection {
     /// An address and port.
@@ -128,6 +142,22 @@ pub struct SyslogSection {
     pub tcp: Option<String>,
     /// A Unix datagram socket.
     pub unix: Option<PathBuf>,
+    /// Whose messages are taken, as in `[serve]`.
+    pub allow: Vec<String>,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+impl Default for SyslogSection {
+    fn default() -> Self {
+        Self {
+            udp: None,
+            tcp: None,
+            unix: None,
+            allow: vec!["loopback".to_owned(), "private".to_owned()],
+            max_connections: 256,
+        }
+    }
 }
 
 /// `[logs.multiline]`
