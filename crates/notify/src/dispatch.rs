@@ -91,7 +91,7 @@ struct Group {
     members: BTreeMap<String, Member>,
     /// When news are next told.
     next: Timestamp,
-    /// Once for each target: those of the route, and those of its chain as `2:ops/slack/0`.
+    /// Once for each target: those of the route, and those of its chain as `2:ops/slack/0` ([`sent_name`]).
     sent: BTreeMap<String, Sent>,
     #[serde(skip)]
     route: usize,
@@ -115,9 +115,19 @@ struct Member {
 struct Sent {
     firing: BTreeSet<String>,
     resolved: BTreeSet<String>,
+    /// What it was told before, and was left out since it is hidden: its end is to be told, and that it is there again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    hidden: BTreeSet<String>,
     at: Timestamp,
     /// How many there were.
     count: u64,
+}
+
+impl Sent {
+    /// Whether this alert is to be told to be over.
+    fn awaits_end(&self, fingerprint: &str) -> bool {
+        self.firing.contains(fingerprint) || self.hidden.contains(fingerprint)
+    }
 }
 
 impl Dispatcher {
@@ -341,11 +351,28 @@ impl Dispatcher {
         for alert in &alerts {
             self.begin(alert, now);
         }
+        // One that is over is told only where that is yet to come.
+        let over =
+            |fingerprint: &String| self.alerts.get(fingerprint).is_some_and(|known| known.alert.resolved_at.is_some());
+        let there = old.iter().filter(|(key, _)| self.groups.contains_key(*key));
+        let placed: BTreeSet<String> =
+            there.flat_map(|(_, group)| group.members.keys()).filter(|of| over(of)).cloned().collect();
         for (key, group) in &mut self.groups {
-            let Some(before) = old.remove(key) else { continue };
-            let interval = self.plan.routes.get(group.route).map_or(Duration::ZERO, |route| route.interval);
-            group.next = before.next.min(now.plus(interval));
+            let before = old.remove(key);
+            let had =
+                |fingerprint: &String| before.as_ref().is_some_and(|before| before.members.contains_key(fingerprint));
+            group.members.retain(|fingerprint, _| !placed.contains(fingerprint) || had(fingerprint));
+            let Some(before) = before else { continue };
+            let Some(route) = self.plan.routes.get(group.route) else { continue };
+            group.next = before.next.min(now.plus(route.interval));
             group.sent = before.sent;
+            // A target that is no more is told nothing, and keeps nothing waiting for that.
+            let own = self.plan.targets(&route.receiver).iter().map(|target| sent_name(None, &target.name));
+            let steps = route.steps.iter().enumerate().flat_map(|(step, of)| {
+                self.plan.targets(&of.receiver).iter().map(move |target| sent_name(Some(step), &target.name))
+            });
+            let names: BTreeSet<String> = own.chain(steps).collect();
+            group.sent.retain(|name, _| names.contains(name));
             for (fingerprint, member) in &mut group.members {
                 if let Some(before) = before.members.get(fingerprint) {
                     *member = before.clone();
@@ -397,6 +424,12 @@ impl Dispatcher {
                 if told.plus(step.after) > now {
                     break;
                 }
+                // Of one that was over and began anew before anybody was told, this is the first word.
+                for target in self.plan.targets(&step.receiver) {
+                    if let Some(sent) = group.sent.get_mut(&sent_name(Some(member.steps), &target.name)) {
+                        sent.firing.remove(fingerprint);
+                    }
+                }
                 steps.insert(member.steps);
                 member.steps += 1;
             }
@@ -441,7 +474,7 @@ impl Dispatcher {
         let (alerts, sent) = (&self.alerts, &group.sent);
         group.members.retain(|fingerprint, _| {
             let over = alerts.get(fingerprint).is_none_or(|known| known.alert.resolved_at.is_some());
-            !over || (muted && batch) || sent.values().any(|sent| sent.firing.contains(fingerprint))
+            !over || (muted && batch) || sent.values().any(|sent| sent.awaits_end(fingerprint))
         });
     }
 
@@ -468,13 +501,13 @@ impl Dispatcher {
         let target = self.plan.targets(receiver).get(at)?.clone();
         let group = self.groups.get_mut(key)?;
         let route = self.plan.routes.get(group.route)?;
-        let name = step.map_or_else(|| target.name.clone(), |step| format!("{}:{}", step + 1, target.name));
+        let name = sent_name(step, &target.name);
         let before = group.sent.get(&name);
-        let told = |fingerprint: &String| before.is_some_and(|sent| sent.firing.contains(fingerprint));
+        let told = |fingerprint: &String| before.is_some_and(|sent| sent.awaits_end(fingerprint));
 
         let (mut firing, mut resolved, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for (fingerprint, member) in &group.members {
-            if step.is_some_and(|step| member.steps <= step) {
+            if step.is_some_and(|step| member.steps <= step) && !told(fingerprint) {
                 continue;
             }
             let Some(known) = self.alerts.get(fingerprint) else { continue };
@@ -495,17 +528,21 @@ impl Dispatcher {
             None => !firing.is_empty() || (route.batch && !none_over),
             Some(sent) if !now_firing.is_subset(&sent.firing) => true,
             Some(sent) if firing.is_empty() => {
-                !none_over && (!sent.firing.is_empty() || (route.batch && unknown_over(sent)))
+                let awaited = now_resolved.iter().any(|fingerprint| sent.hidden.contains(fingerprint));
+                !none_over && (!sent.firing.is_empty() || awaited || (route.batch && unknown_over(sent)))
             }
             Some(sent) if (target.send_resolved || route.batch) && unknown_over(sent) => true,
+            // A step is told once.
+            Some(_) if step.is_some() => false,
             Some(sent) => sent.at.plus(route.repeat) <= now && firing.iter().any(|known| known.ack.is_none()),
         };
         if !news {
             return None;
         }
         let count = before.map_or(0, |sent| sent.count) + 1;
-        let parts = now_firing.iter().chain(&now_resolved).map(String::as_str);
-        // A group that was told of the end is forgotten, and counts anew: its next end is another one.
+        // A group that was told of the end is forgotten, and counts anew: its next end is another one. So does one that was
+        // not in the plan for a while, and an end is no repetition.
+        let parts = now_firing.iter().map(String::as_str).chain([""]).chain(now_resolved.iter().map(String::as_str));
         let times = firing.iter().chain(&resolved).map(|known| known.alert.fired_at.as_millis().to_string());
         let times = times.collect::<Vec<_>>().join(" ");
         let id = id([key, &name, &count.to_string(), &times].into_iter().chain(parts));
@@ -517,8 +554,8 @@ impl Dispatcher {
         let left_out = alerts.len().saturating_sub(self.settings.max_alerts);
         alerts.truncate(self.settings.max_alerts);
         let labels = group.labels.clone();
-        let sent =
-            Sent { firing: now_firing.into_iter().chain(kept).collect(), resolved: now_resolved, at: now, count };
+        let hidden = kept.into_iter().collect();
+        let sent = Sent { firing: now_firing, resolved: now_resolved, hidden, at: now, count };
         group.sent.insert(name, sent);
         if alerts.is_empty() {
             return None;
@@ -554,6 +591,11 @@ impl Dispatcher {
         }
         orders
     }
+}
+
+/// What a target is called among those of a group that were told: with its step before it.
+fn sent_name(step: Option<usize>, target: &str) -> String {
+    step.map_or_else(|| target.to_owned(), |step| format!("{}:{target}", step + 1))
 }
 
 fn group_key(route: &Route, labels: &LabelSet) -> String {

@@ -218,6 +218,8 @@ impl Queue {
             counts.joined += 1;
             let reason = waiting.notification.reason;
             join(&mut waiting.notification, fresh.notification, reason, settings.max_alerts);
+            // The news have their own time to arrive.
+            waiting.since = now;
             return None;
         }
         if line.manner.for_people {
@@ -236,6 +238,7 @@ impl Queue {
             {
                 counts.joined += 1;
                 join(&mut last.notification, fresh.notification, Reason::Summary, settings.max_alerts);
+                last.since = now;
                 return None;
             }
             if fresh.notification.reason.joins() && line.came.len() >= settings.digest_above {
@@ -401,7 +404,10 @@ impl Line {
         let last =
             self.waiting.back_mut().filter(|last| self.failures > 0 && !last.tried && last.notification.reason.joins());
         match last {
-            Some(last) => join(&mut last.notification, digest.notification, Reason::Summary, settings.max_alerts),
+            Some(last) => {
+                join(&mut last.notification, digest.notification, Reason::Summary, settings.max_alerts);
+                last.since = now;
+            }
             None => self.waiting.push_back(digest),
         }
         true
@@ -438,7 +444,11 @@ fn join(into: &mut Notification, later: Notification, reason: Reason, most: usiz
     }
     into.id = dispatch::id([into.id.as_str(), later.id.as_str()].into_iter());
     into.reason = reason;
-    into.left_out += later.left_out;
+    // What was left out of a group is still left out of its news, and no other.
+    into.left_out = match into.group_key == later.group_key {
+        true => into.left_out.max(later.left_out),
+        false => into.left_out + later.left_out,
+    };
     let mut newer: BTreeMap<String, Alert> =
         later.alerts.into_iter().map(|alert| (alert.fingerprint.clone(), alert)).collect();
     for alert in &mut into.alerts {

@@ -629,3 +629,123 @@ fn each_end_of_an_alert_that_comes_and_goes_has_an_id_of_its_own() {
     }
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 6, "{ids:?}");
 }
+
+#[test]
+fn one_that_begins_anew_before_its_end_was_told_climbs_again_and_is_over_for_all() {
+    let mut host = Host::new(CHAIN);
+    host.fires("A");
+    host.until("5:20");
+    host.was_told(&["0:10 ops [A] []", "5:10 db step 1 [A] []"]);
+    host.ends("A");
+    host.until("5:30");
+    host.fires("A");
+    host.until("10:00");
+    host.ends("A");
+    host.until("20:00");
+    host.was_told(&["10:10 ops [] [A]", "10:10 db step 1 [] [A]"]);
+    assert_eq!(host.dispatcher.saved(), Saved::default());
+    // It was taken care of the first time, and is not the second.
+    let mut host = Host::new(CHAIN);
+    host.fires("A");
+    host.until("5:20");
+    host.acknowledge("A");
+    host.ends("A");
+    host.fires("A");
+    host.told.clear();
+    host.until("11:20");
+    host.was_told(&["11:10 db step 1 [A] []"]);
+    host.ends("A");
+    host.until("20:00");
+    host.was_told(&["12:10 ops [] [A]", "12:10 db step 1 [] [A]"]);
+}
+
+#[test]
+fn a_step_is_told_once() {
+    let mut host = Host::new(&CHAIN.replace("group_wait='10s'", "group_wait='10s', repeat_interval='3m'"));
+    host.fires("A");
+    host.until("14:00");
+    host.told.retain(|told| told.contains("step"));
+    host.was_told(&["5:10 db step 1 [A] []"]);
+}
+
+#[test]
+fn what_was_left_out_as_silenced_is_told_again_and_to_be_over() {
+    const TEXT: &str = "route = {receiver='ops', group_wait='0s', group_interval='1m'}";
+    let mut host = Host::new(TEXT);
+    host.fires("A");
+    host.fires("B");
+    host.until("1:30");
+    host.silence("alertname=A", 4);
+    host.ends("B");
+    host.until("5:00");
+    // For whoever reads it, all is well.
+    host.was_told(&["0:00 ops [A] []", "1:00 ops [A,B] []", "2:00 ops [] [B]"]);
+    host.restart(TEXT);
+    host.until("8:00");
+    host.was_told(&["6:00 ops [A] []"]);
+    host.silence("alertname=A", 60);
+    host.fires("C");
+    host.until("10:30");
+    host.was_told(&["9:00 ops [C] []"]);
+    host.ends("C");
+    host.until("11:30");
+    host.ends("A");
+    host.until("20:00");
+    host.was_told(&["11:00 ops [] [C]", "12:00 ops [] [A]"]);
+    assert_eq!(host.dispatcher.saved(), Saved::default());
+}
+
+#[test]
+fn a_target_that_is_no_more_keeps_no_alert() {
+    for after in [
+        CHAIN.replace("receiver='ops'", "receiver='quiet'"),
+        CHAIN.replace("receiver='db'", "receiver='quiet'"),
+        CHAIN.replace(", escalation='chain'", ""),
+    ] {
+        let mut host = Host::new(CHAIN);
+        host.fires("A");
+        host.until("6:00");
+        host.dispatcher.set_plan(plan(&after).unwrap(), settings(), host.now);
+        host.until("8:00");
+        host.ends("A");
+        host.until("20:00");
+        assert_eq!(host.dispatcher.saved(), Saved::default(), "{after}");
+    }
+}
+
+#[test]
+fn what_a_group_was_told_to_be_over_is_not_told_it_again_after_a_restart() {
+    const TEXT: &str = "
+        route = {receiver='ops', routes=[{receiver='quiet', batch='1m', continue=true},
+         {receiver='db', group_wait='0s', group_interval='10m'}]}
+    ";
+    let mut host = Host::new(TEXT);
+    host.fires("A");
+    host.until("0:30");
+    host.ends("A");
+    host.until("2:00");
+    host.was_told(&["0:00 db [A] []", "1:00 quiet [] [A]"]);
+    host.restart(TEXT);
+    host.until("30:00");
+    host.was_told(&["10:00 db [] [A]"]);
+}
+
+/// Of a route that is taken out and put back: an end must not have the id that a repetition had.
+#[test]
+fn an_end_has_another_id_than_a_repetition() {
+    const TEXT: &str = "route = {receiver='ops', group_wait='0s', group_interval='1m', repeat_interval='1m'}";
+    let mut dispatcher = Dispatcher::new(plan(TEXT).unwrap(), settings(), Saved::default(), start());
+    let at = |seconds: u64| start().plus(Duration::from_secs(seconds));
+    let id = |dispatcher: &mut Dispatcher, now| dispatcher.due(now).pop().unwrap().notification.id;
+    let firing = [alert("A", at(0))];
+    dispatcher.observe(&firing, at(0));
+    let mut ids = vec![id(&mut dispatcher, at(0)), id(&mut dispatcher, at(60))];
+    for text in ["", TEXT] {
+        dispatcher.set_plan(plan(text).unwrap(), settings(), at(90));
+    }
+    let again = id(&mut dispatcher, at(90));
+    assert_eq!(again, ids[0]);
+    dispatcher.observe([], at(100));
+    ids.push(id(&mut dispatcher, at(150)));
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "{ids:?}");
+}

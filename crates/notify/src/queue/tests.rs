@@ -291,3 +291,33 @@ fn what_waits_is_bounded_by_its_alerts_too() {
         assert_eq!(gone, Some(("t".to_owned(), number.to_string())), "the oldest of whom most wait for");
     }
 }
+
+#[test]
+fn what_joined_one_that_waits_has_its_own_time_to_arrive() {
+    const DAY: u64 = 86_400;
+    for (for_people, group) in [(false, "B"), (true, "B"), (true, "C")] {
+        let mut queue = queue(for_people);
+        queue.push("t", notification("1", "A"), at(0));
+        queue.next(at(0)).unwrap();
+        queue.done("t", "1", retry(), at(0), 0.5);
+        queue.push("t", notification("2", "B"), at(60));
+        queue.push("t", notification("3", group), at(DAY));
+        queue.next(at(DAY)).unwrap();
+        assert!(matches!(queue.done("t", "1", retry(), at(DAY), 0.5), Fate::GivenUp(..)), "this one had a day");
+        let (_, joined) = queue.next(at(DAY + 120)).unwrap();
+        assert!(matches!(queue.done("t", &joined.id, retry(), at(DAY + 120), 0.5), Fate::Later(..)), "{joined:?}");
+        let (_, joined) = queue.next(at(2 * DAY)).unwrap();
+        assert!(matches!(queue.done("t", &joined.id, retry(), at(2 * DAY), 0.5), Fate::GivenUp(..)));
+    }
+}
+
+#[test]
+fn what_was_left_out_of_a_group_is_counted_once() {
+    let mut queue = queue(false);
+    let mut large = notification("1", "A B C D E");
+    large.left_out = 7;
+    for id in ["1", "2", "3"] {
+        queue.push("t", Notification { id: id.to_owned(), ..large.clone() }, at(0));
+    }
+    assert_eq!(queue.next(at(0)).unwrap().1.left_out, 7);
+}
