@@ -1,10 +1,13 @@
 //! Where the database is and how to sign in.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use exporter::sink::SinkError;
+use tls::Tls;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::fatal;
 
@@ -22,8 +25,43 @@ pub struct PostgresConfig {
     pub retention: Duration,
     /// Alerts that arrived longer ago are deleted.
     pub alerts_retention: Duration,
+    /// PEM files for `sslmode=require`.
+    pub files: TlsFiles,
     /// How many connections write, at least 1. Each has a transaction of its own, for hosts of its own.
     pub connections: usize,
+}
+
+/// PEM files, read anew for each connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities to trust; the system's where absent.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its chain.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Whom a connection trusts, and as whom it comes.
+    fn read(&self) -> Result<MakeRustlsConnect, String> {
+        let read = |name: &str, path: &Option<PathBuf>| {
+            let Some(path) = path else { return Ok(None) };
+            daemon::config::file::read(path).map(Some).map_err(|e| format!("{name} {}: {e}", path.display()))
+        };
+        let ca = read("ca_file", &self.ca)?;
+        let identity = match (read("cert_file", &self.cert)?, read("key_file", &self.key)?) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err("cert_file and key_file go together; one of them is missing".to_owned()),
+        };
+        let configuration = Tls { ca, identity }.configuration().map_err(|e| e.to_string())?;
+        Ok(MakeRustlsConnect::new(configuration))
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl PostgresConfig {
@@ -34,13 +72,14 @@ impl PostgresConfig {
             password: None,
             retention: Duration::from_secs(90 * 86_400),
             alerts_retention: Duration::from_secs(365 * 86_400),
+            files: TlsFiles::default(),
             connections: 1,
         }
     }
 
     /// Whether the url can be used, without asking the network.
     pub fn check(&self) -> Result<(), String> {
-        match self.resolve() {
+        match self.resolve().and_then(|(config, _)| self.tls(&config)) {
             Ok(_) => Ok(()),
             Err(
                 SinkError::Retry { source, .. } | SinkError::Poison { source, .. } | SinkError::Fatal { source, .. },
@@ -50,6 +89,12 @@ impl PostgresConfig {
 
     /// The client's configuration and the name of the place for messages.
     pub(crate) fn resolve(&self) -> Result<(tokio_postgres::Config, Place), SinkError> {
+        if self.url.contains("sslmode=verify-") {
+            return Err(fatal(
+                "reading [postgres] url",
+                "write sslmode=require: the certificate and the host's name in it are always verified",
+            ));
+        }
         // The parser's own message is left out: with a stray `@` or `:` it may quote part of a password.
         let mut config: tokio_postgres::Config = self.url.parse().map_err(|_| {
             fatal(
@@ -58,14 +103,17 @@ impl PostgresConfig {
                  percent-encoding, or put the password into [postgres] password_file",
             )
         })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(fatal(
-                "reading [postgres] url",
-                "sslmode=require can't be kept: connections are not encrypted yet; take it out and reach the \
-                 database over a trusted network or a tunnel",
-            ));
-        }
-        config.ssl_mode(SslMode::Disable);
+        // Halfway there is nothing: what is encrypted is verified, and Debian's servers offer a certificate of nobody's.
+        match (config.get_ssl_mode(), self.files.is_empty()) {
+            (SslMode::Disable, false) => {
+                return Err(fatal(
+                    "reading [postgres] url",
+                    "sslmode=disable contradicts ca_file, cert_file and key_file; take out the one or the others",
+                ));
+            }
+            (SslMode::Require, _) | (_, false) => config.ssl_mode(SslMode::Require),
+            _ => config.ssl_mode(SslMode::Disable),
+        };
         if config.get_password().is_none()
             && let Some(password) = &self.password
         {
@@ -88,6 +136,18 @@ impl PostgresConfig {
         }
         let place = Place::of(&config);
         Ok((config, place))
+    }
+
+    /// What an encrypted connection needs; none where it is not encrypted.
+    pub(crate) fn tls(&self, config: &tokio_postgres::Config) -> Result<Option<MakeRustlsConnect>, SinkError> {
+        if config.get_ssl_mode() != SslMode::Require {
+            return Ok(None);
+        }
+        // They may be replaced one after the other: another try finds them.
+        self.files.read().map(Some).map_err(|fault| SinkError::Retry {
+            doing: "reading the certificates of [postgres]".to_owned(),
+            source: fault.into(),
+        })
     }
 }
 
@@ -166,8 +226,27 @@ mod tests {
             let refusal = refusal(url);
             assert!(refusal.contains("postgres://user@host:5432/database") && !refusal.contains("hush"), "{refusal}");
         }
-        assert!(refusal("postgres://me@h/d?sslmode=require").contains("sslmode"));
+        assert!(refusal("postgres://me@h/d?sslmode=verify-full").contains("write sslmode=require"));
         assert!(refusal("dbname=d user=u").contains("names no host"));
         assert!(refusal("postgres://h/d").contains("names no user"));
+    }
+
+    #[test]
+    fn what_is_encrypted_is_asked_for() {
+        let mode = |url: &str, files: &TlsFiles| {
+            let config = PostgresConfig { files: files.clone(), ..PostgresConfig::new(url) };
+            config.resolve().map(|(config, _)| config.get_ssl_mode()).map_err(|e| format!("{e:?}"))
+        };
+        let (none, ca) = (TlsFiles::default(), TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() });
+        assert_eq!(mode("postgres://me@h/d", &none), Ok(SslMode::Disable));
+        assert_eq!(mode("postgres://me@h/d?sslmode=require", &none), Ok(SslMode::Require));
+        assert_eq!(mode("postgres://me@h/d", &ca), Ok(SslMode::Require));
+        assert!(mode("postgres://me@h/d?sslmode=disable", &ca).unwrap_err().contains("contradicts ca_file"));
+        let config = PostgresConfig { files: ca, ..PostgresConfig::new("postgres://me@h/d") };
+        let refusal = config.check().unwrap_err();
+        assert!(refusal.starts_with("ca_file ca.pem: "), "{refusal}");
+        let half = TlsFiles { cert: Some("/dev/null".into()), ..TlsFiles::default() };
+        let refusal = PostgresConfig { files: half, ..PostgresConfig::new("postgres://me@h/d") }.check().unwrap_err();
+        assert!(refusal.contains("/dev/null"), "{refusal}");
     }
 }

@@ -12,7 +12,7 @@ use exporter::config::{
 };
 use serde::Deserialize;
 
-use crate::{Postgres, PostgresConfig};
+use crate::{Postgres, PostgresConfig, TlsFiles};
 
 /// Where its own pages are.
 const LISTEN: &str = "[::]:9461";
@@ -66,6 +66,12 @@ pub struct PostgresSection {
     pub password: Option<Password>,
     /// A file whose first line is the password.
     pub password_file: PathBuf,
+    /// The authorities to trust, PEM; the system's where absent.
+    pub ca_file: PathBuf,
+    /// Our certificate and its chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
     /// How many connections write at the same time.
     pub connections: usize,
 }
@@ -95,6 +101,9 @@ impl Default for PostgresSection {
             url: "postgres://utilizer@127.0.0.1:5432/utilizer".to_owned(),
             password: None,
             password_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
             connections: 1,
         }
     }
@@ -127,6 +136,9 @@ impl Exporter for Configuration {
         config.retention = loaded.value.retention.metrics;
         config.alerts_retention = loaded.value.retention.alerts;
         config.connections = section.connections;
+        let path = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+        config.files =
+            TlsFiles { ca: path(&section.ca_file), cert: path(&section.cert_file), key: path(&section.key_file) };
         let mut faults = Vec::new();
         if !(1..=MOST_CONNECTIONS).contains(&section.connections) {
             faults.push(loaded.fault("postgres.connections", format_args!("1 to {MOST_CONNECTIONS} are possible")));
@@ -164,6 +176,9 @@ mod tests {
             "state_dir",
             "postgres.url",
             "postgres.password_file",
+            "postgres.ca_file",
+            "postgres.cert_file",
+            "postgres.key_file",
             "postgres.connections",
             "mqtt.url",
             "mqtt.username",

@@ -20,6 +20,7 @@ mod time;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -28,11 +29,13 @@ use delivery::ledger::{Entry, Key};
 use exporter::rows::{Batch, HostRow, Record};
 use exporter::sink::{Ledger, Retained, Sink, SinkError, Written};
 use futures_util::future::join_all;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::NoTls;
+use tokio_postgres::tls::TlsStream;
 use wire::messages::Loss;
 use wire::{BootId, HostName, Kind, Timestamp};
 
-pub use config::PostgresConfig;
+pub use config::{PostgresConfig, TlsFiles};
 pub use file::{Configuration, PostgresSection, RetentionSection};
 
 use config::Place;
@@ -52,6 +55,19 @@ const RETENTION_PATIENCE: Duration = Duration::from_secs(300);
 /// A part of a batch for a connection of its own has at least so many rows: with fewer, the transaction costs more than
 /// is won.
 const PART: usize = 500;
+
+/// Drives a connection to its end; whatever went wrong reaches the next call of its client.
+fn watched<S, T>(connection: tokio_postgres::Connection<S, T>) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsStream + Unpin + Send + 'static,
+{
+    Box::pin(async move {
+        if let Err(e) = connection.await {
+            tracing::debug!("the connection to postgres ended: {e}");
+        }
+    })
+}
 
 /// The PostgreSQL sink.
 #[derive(Debug)]
@@ -88,6 +104,7 @@ impl Postgres {
 
     async fn connect(&mut self) -> Result<Connection, SinkError> {
         let (config, place) = self.config.resolve()?;
+        let tls = self.config.tls(&config)?;
         self.place = place;
         let place = &self.place;
         let doing = "connecting to";
@@ -96,15 +113,15 @@ impl Postgres {
         let patience = patience.saturating_mul(u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1));
         let (client, connection) = self
             .bounded(patience, doing, async {
-                config.connect(NoTls).await.map_err(|e| schema_error(format!("{doing} postgres at {place}"), e))
+                let connected = match tls {
+                    None => config.connect(NoTls).await.map(|(client, connection)| (client, watched(connection))),
+                    Some(tls) => config.connect(tls).await.map(|(client, connection)| (client, watched(connection))),
+                };
+                connected.map_err(|e| schema_error(format!("{doing} postgres at {place}"), e))
             })
             .await?;
-        // It ends with the client, or when the server goes away; whatever went wrong then reaches the next call.
-        tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::debug!("the connection to postgres ended: {e}");
-            }
-        });
+        // It ends with the client, or when the server goes away.
+        tokio::spawn(connection);
         self.bounded(PATIENCE, "opening", async {
             let setting = format!("setting the timeouts of postgres at {place}");
             Connection::new(client).await.map_err(|e| schema_error(setting, e))

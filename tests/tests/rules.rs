@@ -37,7 +37,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "utilizer-tls",
         ],
     ),
-    ("utilizer-exporter-postgres", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
+    (
+        "utilizer-exporter-postgres",
+        &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter", "utilizer-tls"],
+    ),
     ("utilizer-exporter-clickhouse", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     ("utilizer-exporter-sqlite", &["utilizer-wire", "utilizer-delivery", "utilizer-daemon", "utilizer-exporter"]),
     (

@@ -5,6 +5,7 @@
 
 mod ledger;
 mod retention;
+mod tls;
 
 use std::net::TcpListener;
 use std::sync::LazyLock;
