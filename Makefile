@@ -136,7 +136,7 @@ deny: ## Check licences, bans and sources of all dependencies (deny.toml).
 
 golden: ## Write the golden files anew after a change that is meant; read the difference before committing.
 	UPDATE_GOLDEN=1 $(CARGO) test --all-features --package utilizer-wire --package utilizer-agent --package utilizer-jobs \
-		--package utilizer-exporter-alertmanager --package utilizer --test it
+		--package utilizer-exporter-alertmanager --package utilizer-logs --package utilizer --test it
 
 deps: ## Install what tests need: PostgreSQL, mosquitto, Prometheus, the ClickHouse engine.
 	@tools/test-deps.sh

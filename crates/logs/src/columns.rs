@@ -46,7 +46,20 @@ const NAMES: [(&str, Column, &[&str]); COLUMNS] = [
     (
         "level",
         Column::Level,
-        &["level", "severity", "log.level", "levelname", "lvl", "loglevel", "severity_text", "@l", "Level", "levelno"],
+        &[
+            "level",
+            "severity",
+            "log.level",
+            "levelname",
+            "lvl",
+            "loglevel",
+            "severity_text",
+            "@l",
+            "Level",
+            "levelno",
+            "severityNumber",
+            "severity_number",
+        ],
     ),
     (
         "service",
@@ -215,6 +228,14 @@ impl<'a> Draft<'a> {
     /// Takes what is no column.
     pub(crate) fn field(&mut self, key: impl Into<Cow<'a, str>>, value: Value<'a>) {
         self.fields.insert(key.into().into_owned(), value.into_string());
+    }
+
+    /// A field that may come in several parts, each a line of it.
+    pub(crate) fn more(&mut self, key: &'static str, text: &str) {
+        match self.fields.get_mut(key) {
+            Some(there) => there.extend(["\n", text]),
+            None => drop(self.fields.insert(key.to_owned(), text.to_owned())),
+        }
     }
 
     /// A field, where the value is no empty text nor a dash, as logs of servers have it for nothing.

@@ -472,7 +472,7 @@ const COUNT_PRESETS: &[CountPreset] = &[
         title: "failed_logins",
         name: "utilizer_log_failed_logins_total",
         help: "Lines of sshd, login, su and others that tell of a login that failed.",
-        pattern: r"^(Failed (password|publickey|keyboard-interactive/pam|none) for |FAILED LOGIN|FAILED SU|error: maximum authentication attempts exceeded|pam_\w+\([^)]*\): authentication failure)",
+        pattern: r"^(Failed (password|publickey|keyboard-interactive/pam|none) for |FAILED LOGIN|FAILED SU|(error: )?maximum authentication attempts exceeded|pam_\w+\([^)]*\): authentication failure)",
     },
     CountPreset {
         title: "sudo",

@@ -10,8 +10,11 @@ use wire::Timestamp;
 use super::Reading;
 use crate::columns::{Draft, MAX_DEPTH, MAX_PREFIX, Value};
 
-/// With more fields than these, objects in a line are kept as JSON text: their keys would repeat those above.
-const MANY_FIELDS: usize = 500;
+/// What keys that repeat those above them may take in one line; an object that could take more is kept as JSON text.
+const MOST_REPEATED: usize = 256 << 10;
+
+/// The shortest that a key with its value can be.
+const LEAST_PAIR: usize = 4;
 
 pub(super) fn read<'a>(line: &'a str, reading: &Reading, _now: Timestamp, draft: &mut Draft<'a>) -> bool {
     if !line.trim_start().starts_with('{') {
@@ -27,14 +30,15 @@ pub(super) fn read<'a>(line: &'a str, reading: &Reading, _now: Timestamp, draft:
 
 /// Each value of an object under its key, nested keys joined by dots.
 pub(super) fn objects<'a>(text: &'a str, mut put: impl FnMut(Cow<'a, str>, Value<'a>)) -> Option<()> {
-    let mut walk = Walk { scan: Scan::over(text), fields: 0 };
+    let mut walk = Walk { scan: Scan::over(text), room: MOST_REPEATED };
     walk.object(None, 0, &mut put)?;
     walk.scan.rest().trim_ascii().is_empty().then_some(())
 }
 
 struct Walk<'a> {
     scan: Scan<'a>,
-    fields: usize,
+    /// What is left of [`MOST_REPEATED`].
+    room: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -55,20 +59,35 @@ impl<'a> Walk<'a> {
                 Some(above) => Cow::Owned(format!("{above}.{key}")),
                 None => key,
             };
-            let is_open = depth < MAX_DEPTH && key.len() <= MAX_PREFIX && self.fields < MANY_FIELDS;
+            let is_open = depth < MAX_DEPTH && key.len() <= MAX_PREFIX;
             match self.scan.peek()? {
                 b'"' => put(key, Value::Text(self.scan.string()?)),
-                b'{' if is_open && !self.scan.is_empty_object() => self.object(Some(&key), depth + 1, put)?,
+                b'{' if is_open && self.has_room(key.len())? => self.object(Some(&key), depth + 1, put)?,
                 b'n' => drop(self.scan.plain()?),
                 b'-' | b'0'..=b'9' => put(key, Value::Number(Cow::Borrowed(self.scan.plain()?))),
                 _ => put(key, Value::Other(Cow::Borrowed(self.scan.any()?))),
             }
-            self.fields += 1;
             if self.scan.eat(b'}') {
                 return Some(());
             }
             self.scan.need(b',')?;
         }
+    }
+}
+
+impl Walk<'_> {
+    /// Whether the keys of the object that begins here may all have the key above before them. An empty one has none.
+    fn has_room(&mut self, above: usize) -> Option<bool> {
+        let start = self.scan.at;
+        let mut ahead = Scan { text: self.scan.text, at: start };
+        ahead.skip_nested()?;
+        let length = ahead.at - start;
+        let repeated = length / LEAST_PAIR * (above + 1);
+        let fits = repeated <= self.room && !self.scan.is_empty_object();
+        if fits {
+            self.room -= repeated;
+        }
+        Some(fits)
     }
 }
 

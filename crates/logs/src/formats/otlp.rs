@@ -81,7 +81,11 @@ fn of_record(
         None | Some(Json::Null) => draft.set(Column::Message, ""),
         Some(body) => match plain(body) {
             Some(text) => draft.set(Column::Message, text),
-            None => put(&mut draft, columns, "body".to_owned(), body, 0),
+            // Pairs are what a line of JSON has: its message is among them.
+            None => match pairs(body) {
+                Some(pairs) => pairs.for_each(|(key, value)| put(&mut draft, columns, key.to_owned(), value, 0)),
+                None => put(&mut draft, columns, "body".to_owned(), body, 0),
+            },
         },
     }
     Ok(draft.lenient(columns, "", now).0)
@@ -108,20 +112,19 @@ fn plain(value: &Json) -> Option<String> {
     None
 }
 
+/// A value that is a list of pairs.
+fn pairs(value: &Json) -> Option<impl Iterator<Item = (&str, &Json)>> {
+    let list = value.get("kvlistValue")?.get("values")?.as_array()?;
+    Some(list.iter().filter_map(|pair| Some((pair.get("key")?.as_str()?, pair.get("value")?))))
+}
+
 /// Takes an attribute; lists of pairs become dotted keys, other lists JSON.
 fn put(draft: &mut Draft<'_>, columns: &Columns, key: String, value: &Json, depth: usize) {
     if let Some(text) = plain(value) {
         return draft.put(columns, key, Value::Text(text.into()));
     }
-    let pairs = value.get("kvlistValue").and_then(|list| list.get("values")).and_then(Json::as_array);
-    if let Some(pairs) = pairs.filter(|_| depth < MAX_DEPTH && key.len() <= MAX_PREFIX) {
-        for pair in pairs {
-            let inner = pair.get("key").and_then(Json::as_str).unwrap_or_default();
-            if let Some(value) = pair.get("value") {
-                put(draft, columns, format!("{key}.{inner}"), value, depth + 1);
-            }
-        }
-        return;
+    if let Some(pairs) = pairs(value).filter(|_| depth < MAX_DEPTH && key.len() <= MAX_PREFIX) {
+        return pairs.for_each(|(inner, value)| put(draft, columns, format!("{key}.{inner}"), value, depth + 1));
     }
     let values = value.get("arrayValue").and_then(|list| list.get("values")).and_then(Json::as_array);
     let text = match values {

@@ -33,7 +33,8 @@ pub(super) fn read<'a>(line: &'a str, reading: &Reading, now: Timestamp, draft: 
             rest = after.trim_start_matches([' ', '\t', ':', ',']);
         }
     }
-    message(rest, draft);
+    // A time alone is all that there is to show.
+    message(if rest.is_empty() { text } else { rest }, draft);
     true
 }
 
@@ -92,7 +93,7 @@ fn level(text: &str) -> Option<Found> {
             let behind = bytes.get(end);
             let closed = matches!(
                 (before, behind),
-                (Some(b'['), Some(b']'))
+                (Some(b'[' | b':'), Some(b']'))
                     | (Some(b'('), Some(b')'))
                     | (Some(b'<'), Some(b'>'))
                     | (Some(b'|'), Some(b'|'))

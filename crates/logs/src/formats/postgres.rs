@@ -7,7 +7,7 @@ use wire::Timestamp;
 use wire::messages::Level;
 
 use super::Reading;
-use crate::columns::{Column, Draft, Value};
+use crate::columns::{Column, Draft};
 use crate::latency::{self, Unit};
 use crate::time;
 
@@ -96,7 +96,7 @@ pub(super) fn parts<'a>(rest: &'a str, reading: &Reading, now: Timestamp, draft:
         match (known, found, &mut part) {
             (Some((_, name)), Some(line), part) => {
                 if let Some((name, text)) = part.replace((name, line.text.to_owned())) {
-                    draft.field(name, Value::Text(text.into()));
+                    draft.more(name, &text);
                 }
             }
             (_, _, Some((_, text))) => text.extend(["\n", line]),
@@ -104,7 +104,7 @@ pub(super) fn parts<'a>(rest: &'a str, reading: &Reading, now: Timestamp, draft:
         }
     }
     if let Some((name, text)) = part {
-        draft.field(name, Value::Text(text.into()));
+        draft.more(name, &text);
     }
     left
 }

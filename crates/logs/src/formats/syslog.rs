@@ -137,7 +137,7 @@ fn tag<'a>(text: &'a str, draft: &mut Draft<'a>) -> Option<&'a str> {
     let rest = rest.strip_prefix(':')?;
     draft.set(Column::Service, name);
     draft.known("pid", pid);
-    Some(rest.strip_prefix(' ').unwrap_or(rest))
+    Some(rest.trim_start_matches(' '))
 }
 
 /// What the program itself wrote. What syslog knows of it stands where the program says nothing else.

@@ -4,7 +4,12 @@ use utilizer_logs::{LogsSection, Origin, Plan, Plans, Policy, RedactSection, Str
 use wire::Timestamp;
 use wire::messages::LogRecord;
 
+mod golden;
+mod otlp;
+mod plans;
+mod policy;
 mod redaction;
+mod streams;
 
 /// When everything here happens.
 pub(crate) fn now() -> Timestamp {
@@ -26,6 +31,18 @@ pub(crate) fn plan_with(text: &str, redact: &RedactSection) -> Result<Arc<Plan>,
         faults.into_iter().map(|(key, why)| format!("{key}: {why}")).collect::<Vec<_>>().join("\n")
     })?;
     Ok(plans.inputs.into_iter().next().unwrap_or(plans.push))
+}
+
+/// A small generator of numbers.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
 }
 
 /// The records of whole lines.

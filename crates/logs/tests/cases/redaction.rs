@@ -1,6 +1,6 @@
 //! What does not leave the host, and what does.
 
-use super::{now, plan_of, plan_with, records};
+use super::{Random, now, plan_of, plan_with, records};
 use utilizer_logs::{LogsSection, Plans, Policy, RedactSection};
 use wire::messages::LogRecord;
 
@@ -143,18 +143,6 @@ fn what_was_hidden_is_counted_and_pushes_are_looked_at_too() {
     policy.counts(&mut counts);
     let redacted = counts.iter().find(|(name, _)| *name == "utilizer_log_redacted_total").unwrap().1;
     assert_eq!(redacted.samples.values().sum::<f64>(), 1.0);
-}
-
-/// A small generator of numbers.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
 }
 
 /// Every sign that is of importance to the rules, in many orders.
