@@ -513,6 +513,10 @@ impl Config {
         let textfile = if switches.textfile.is_empty() { &file.path.textfile } else { &switches.textfile };
         collectors.textfile.directories = textfile.iter().filter(|path| !path.is_empty()).cloned().collect();
 
+        if let Ok(logs) = &logs {
+            collectors.processes.redactor = logs.redactor.clone();
+        }
+
         let web = switches.web_config.as_ref().or(file.serve.web_config_file.as_ref());
         let web = web.filter(|path| !path.as_os_str().is_empty()).and_then(|path| {
             let web = Web::load(path);
@@ -754,6 +758,7 @@ fn with_port(listen: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collectors::ProcessSettings;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -770,7 +775,10 @@ mod tests {
         assert_eq!(config.interval, Duration::from_secs(10));
         assert_eq!(config.listen, "[::]:9100");
         assert!(config.mqtt.is_some());
-        assert_eq!(config.collectors, CollectorSettings::default());
+        assert!(config.collectors.processes.redactor.hides_key("password"));
+        let without = ProcessSettings { redactor: Arc::default(), ..config.collectors.processes.clone() };
+        let collectors = CollectorSettings { processes: without, ..config.collectors };
+        assert_eq!(collectors, CollectorSettings::default());
     }
 
     #[test]
@@ -961,6 +969,54 @@ mod tests {
             ..defaults
         };
         assert_eq!(file, expected);
+        let [input] = file.logs.as_slice() else { panic!("one input is shown") };
+        let expected = logs::LogsSection {
+            name: input.name.clone(),
+            files: input.files.clone(),
+            service: input.service.clone(),
+            environment: input.environment.clone(),
+            category: input.category.clone(),
+            fields: input.fields.clone(),
+            ..logs::LogsSection::default()
+        };
+        assert_eq!(*input, expected);
+        for key in
+            ["name", "files", "exclude", "start_at", "journal", "syslog", "push", "own", "max_line", "format", "inner"]
+                .into_iter()
+                .chain(["pattern", "timezone", "latency_unit", "map", "multiline", "preset", "start", "continue"])
+                .chain([
+                    "max_lines",
+                    "max_bytes",
+                    "timeout",
+                    "service",
+                    "environment",
+                    "fields",
+                    "category",
+                    "categories",
+                ])
+                .chain([
+                    "drop",
+                    "sample",
+                    "limit",
+                    "rate",
+                    "burst",
+                    "spare",
+                    "tell_every",
+                    "count",
+                    "one_in",
+                    "match",
+                    "levels",
+                ])
+                .chain(["services", "help", "by", "max_series"])
+        {
+            let is_shown = |line: &str| {
+                let line = line.trim_start_matches(['#', ' ']);
+                line.starts_with(&format!("{key} = "))
+                    || line.starts_with(&format!("[logs.{key}]"))
+                    || line.starts_with(&format!("[[logs.{key}]]"))
+            };
+            assert!(example.lines().any(is_shown), "{key}");
+        }
         let shown = toml::Value::try_from(&file).unwrap();
         assert!(shown["host"].is_str() && shown["serve"]["unix"].is_str() && shown["mqtt"]["key_file"].is_str());
         assert!(shown["serve"]["web_config_file"].is_str());

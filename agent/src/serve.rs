@@ -55,6 +55,7 @@ pub struct Server {
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
+    pushed_logs: logs::Pushed,
     push_refused: [AtomicU64; 2],
     large_bodies: Semaphore,
 }
@@ -162,6 +163,7 @@ impl Server {
             gzip: Gzip::default(),
             answers: [0; ANSWERS.len()],
         };
+        let pushed_logs = logs::Pushed::new(&config.borrow().logs.push);
         Self {
             sampler,
             config,
@@ -172,6 +174,7 @@ impl Server {
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
+            pushed_logs,
             push_refused: Default::default(),
             large_bodies: Semaphore::new(LARGE_BODIES),
         }
@@ -360,6 +363,9 @@ impl Server {
         each(out, &self.pushed);
         out.counter("utilizer_push_refused_total", "Pushes that were refused whole, with a 4xx or 5xx answer.");
         each(out, &self.push_refused);
+        let mut counted = ::logs::Counts::default();
+        self.pushed_logs.counts(&mut counted);
+        logs::expose(&counted, out);
 
         if let Some(web) = &config.web {
             let counts = web.counts();
@@ -435,12 +441,15 @@ impl Server {
         let bad = |fault: BodyFault| text(StatusCode::BAD_REQUEST, fault.to_string());
         let (count, put) = match push {
             Push::Logs => {
-                let logs = logs::parse(&body, now).map_err(bad)?;
-                (logs.records.len(), publishing.post.put(now, logs))
+                let plan = self.config.borrow().logs.push.clone();
+                let (logs, count) = self.pushed_logs.take(&plan, &body, now).map_err(bad)?;
+                // What all stays here is no record.
+                let put = if logs.records.is_empty() { Ok(()) } else { publishing.post.put(now, logs).map(drop) };
+                (count, put)
             }
             Push::Pipeline => {
                 let pipeline = pipeline::parse(&body, now).map_err(bad)?;
-                (pipeline.records.len(), publishing.post.put(now, pipeline))
+                (pipeline.records.len(), publishing.post.put(now, pipeline).map(drop))
             }
         };
         put.map_err(|error| match error {

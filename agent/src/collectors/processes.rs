@@ -3,6 +3,7 @@
 //! The states of single threads (`node_processes_threads_state`) need a file for each of them, and so are only read where
 //! the configuration says so.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct Settings {
     pub command_line: bool,
     /// What is hidden in command lines beside what looks like a secret.
     pub redact: Vec<Pattern>,
+    /// What `[redact]` hides. From there, and not a key of its own.
+    #[serde(skip)]
+    pub redactor: Arc<logs::Redactor>,
     /// Groups of processes. A process is in the first that takes it.
     pub groups: Vec<Group>,
     /// Whether a process that no group takes is in that of its parent.
@@ -43,6 +47,7 @@ impl Default for Settings {
             top: 20,
             command_line: true,
             redact: Vec::new(),
+            redactor: Arc::default(),
             groups: Vec::new(),
             group_children: true,
             group_files: vec![GroupFile::Fd, GroupFile::Io, GroupFile::Status],

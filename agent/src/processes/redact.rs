@@ -5,6 +5,9 @@
 //! on arguments and not on a text, because an argument may hold blanks; an argument that holds a whole command
 //! (`sh -c '…'`, or a title that a program gave itself) is looked at word by word.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::pattern::Pattern;
 
 /// What stands for a secret.
@@ -213,12 +216,14 @@ const TAKES_SLASHES: &[&str] = &["sqlplus*", "rman", "expdp", "impdp", "exp", "i
 #[derive(Debug, Clone, Default)]
 pub(super) struct Redactor {
     more: Vec<Pattern>,
+    /// What is hidden in every text that leaves the host.
+    general: Arc<logs::Redactor>,
 }
 
 impl Redactor {
     /// With more patterns: what one matches is hidden, or, where it has groups, what the groups match.
-    pub(super) fn new(more: &[Pattern]) -> Self {
-        Self { more: more.to_vec() }
+    pub(super) fn new(more: &[Pattern], general: &Arc<logs::Redactor>) -> Self {
+        Self { more: more.to_vec(), general: general.clone() }
     }
 
     /// A command line as text, from `/proc/PID/cmdline`: arguments with a NUL after each. `cut` says that there was
@@ -263,7 +268,10 @@ impl Redactor {
             });
             text = replaced.into_owned();
         }
-        text
+        match self.general.text(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(hidden) => hidden,
+        }
     }
 }
 
@@ -865,8 +873,20 @@ mod tests {
         let patterns: Vec<_> = patterns.into_iter().filter_map(Result::ok).collect();
         assert_eq!(patterns.len(), 2);
         let line = raw(&["app", "--pan", "4111", "customer-77", "--token=x"]);
-        assert_eq!(Redactor::new(&patterns).command_line(&line, false), "app --pan *** *** --token=***");
-        assert_eq!(Redactor::new(&[Pattern::default()]).command_line(&raw(&["app"]), false), "app");
+        assert_eq!(
+            Redactor::new(&patterns, &Arc::default()).command_line(&line, false),
+            "app --pan *** *** --token=***"
+        );
+        assert_eq!(Redactor::new(&[Pattern::default()], &Arc::default()).command_line(&raw(&["app"]), false), "app");
+    }
+
+    #[test]
+    fn what_leaves_the_host_nowhere_leaves_it_in_a_command_line() {
+        let section = toml::from_str("patterns = ['customer-\\d+']\n").unwrap();
+        let general = logs::Plans::new(&[], &section, &|_| None).unwrap().redactor;
+        let shown = |line: &[&str]| Redactor::new(&[], &general).command_line(&raw(line), false);
+        assert_eq!(shown(&["app", "customer-77", "4111111111111111"]), "app *** ***");
+        assert_eq!(shown(&["ssh", "-p", "2222", "git@github.com"]), "ssh -p 2222 git@github.com");
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl ProcessTable {
             details: DetailTable::default(),
             files: Files::default(),
             users: Users::new(host),
-            redactor: Redactor::new(&settings.redact),
+            redactor: Redactor::new(&settings.redact, &settings.redactor),
             groups: Groups::new(settings),
             settings: settings.clone(),
             pids: Vec::new(),
@@ -209,7 +209,7 @@ impl ProcessTable {
     pub fn configure(&mut self, settings: &ProcessSettings) {
         if self.settings != *settings {
             self.settings = settings.clone();
-            self.redactor = Redactor::new(&settings.redact);
+            self.redactor = Redactor::new(&settings.redact, &settings.redactor);
             self.groups = Groups::new(settings);
             self.entries.iter_mut().for_each(|entry| entry.membership = Membership::default());
             // What was shown under the former settings.

@@ -1,145 +1,96 @@
-//! `POST /v1/logs`: log lines as JSON, in the formats that applications already write.
+//! `POST /v1/logs`: log lines as JSON, in the formats that applications already write, or as OTLP/HTTP has them.
 //!
-//! Well-known keys become columns, wherever loggers commonly put them: at the top or inside `context`. Everything else
-//! becomes a field, nested keys joined by dots, so that nothing of a line is lost.
+//! What they mean is `crates/logs`' to say, as it does for lines of files: well-known keys become columns, everything else
+//! becomes a field, and secrets stay here. But what is handed in can be given back: a record that is wrong is refused.
 
-use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ::logs::{Counts, Plan, Policy};
 use serde_json::{Map, Value};
 use wire::Timestamp;
-use wire::messages::{Level, LogRecord, Logs};
+use wire::messages::Logs;
 
 use super::{BodyFault, records};
+use crate::snapshot::{Families, Labels};
 
-/// Names under which loggers write the same thing; the first that a line has counts. Names inside `context` are the
-/// last resort: what a line says of itself stands above.
-const TIMESTAMP: &[&str] = &["timestamp", "@timestamp", "time", "ts", "context.timestamp"];
-const LEVEL: &[&str] = &["level", "severity", "log.level", "levelname"];
-const SERVICE: &[&str] = &["service_name", "service", "service.name", "app", "context.service", "context.functionName"];
-const MESSAGE: &[&str] = &["message", "msg", "body"];
-const LATENCY_MS: &[&str] = &["latency_ms", "duration_ms", "context.latency_ms", "context.duration_ms"];
-const LOGGER: &[&str] = &["logger", "logger_name", "name", "context.logger"];
-const ENVIRONMENT: &[&str] = &["environment", "env", "deployment.environment", "context.environment"];
-const CATEGORY: &[&str] = &["category", "context.category"];
-const TRACE_ID: &[&str] = &["trace_id", "traceId", "trace.id", "context.trace_id", "context.traceId"];
-const REQUEST_ID: &[&str] = &["request_id", "requestId", "context.request_id", "context.requestId"];
+/// What is pushed, on its way to the spool.
+#[derive(Debug)]
+pub struct Pushed(Mutex<(Arc<Plan>, Policy)>);
 
-/// Nested deeper than this, the rest of a value is kept as JSON text.
-const MAX_DEPTH: usize = 8;
-
-/// An object below a longer key than this is kept as JSON text too. Each key in it would repeat the one above, and with a
-/// long one a body of a mebibyte would become gigabytes.
-const MAX_PREFIX: usize = 128;
-
-/// The records of a body. `now` is the time of lines that carry none.
-pub fn parse(body: &[u8], now: Timestamp) -> Result<Logs, BodyFault> {
-    Ok(Logs { records: records(body, |object| convert(object, now))? })
-}
-
-fn convert(object: Map<String, Value>, now: Timestamp) -> Result<LogRecord, String> {
-    let mut fields = BTreeMap::new();
-    for (key, value) in object {
-        flatten(key, value, 0, &mut fields);
+impl Pushed {
+    /// As the input says that is for pushes.
+    pub fn new(plan: &Arc<Plan>) -> Self {
+        Self(Mutex::new((plan.clone(), Policy::new(plan))))
     }
 
-    let message = match take(&mut fields, MESSAGE) {
-        Some(Value::String(text)) => text,
-        Some(other) => text_of(&other),
-        None => return Err("message is missing".to_owned()),
-    };
-    let timestamp = match take(&mut fields, TIMESTAMP) {
-        None => now,
-        Some(value) => time_of(&value).ok_or_else(|| {
-            format!(
-                "timestamp {} is neither an RFC 3339 time nor a number of seconds or milliseconds since 1970",
-                text_of(&value)
-            )
-        })?,
-    };
-    let word = take(&mut fields, LEVEL).map(|value| text_of(&value)).unwrap_or_default();
-    // A word that no logger uses must not lose the line: it is kept, at INFO.
-    let level = Level::from_word(&word).unwrap_or(Level::Info);
-    let level_original = (!word.is_empty() && word != level.as_str()).then_some(word);
-    let latency_ms = match take(&mut fields, LATENCY_MS) {
-        None => None,
-        Some(value) => match number_of(&value) {
-            Some(number) => Some(number),
-            None => return Err(format!("latency_ms {} is not a number", text_of(&value))),
-        },
-    };
-    let mut text = |names| take(&mut fields, names).map(|value| text_of(&value)).unwrap_or_default();
-    let mut record = LogRecord {
-        timestamp,
-        level,
-        level_original,
-        service_name: text(SERVICE),
-        message,
-        latency_ms,
-        logger: text(LOGGER),
-        environment: text(ENVIRONMENT),
-        category: text(CATEGORY),
-        trace_id: text(TRACE_ID),
-        request_id: text(REQUEST_ID),
-        fields: BTreeMap::new(),
-    };
-    record.fields.extend(fields.into_iter().map(|(key, value)| (key, text_of(&value))));
-    Ok(record)
+    /// The records of a body that leave the host, and how many it has. `now` is the time of lines that carry none.
+    pub fn take(&self, plan: &Arc<Plan>, body: &[u8], now: Timestamp) -> Result<(Logs, usize), BodyFault> {
+        let taken = parse(plan, body, now)?;
+        let count = taken.len();
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.0, plan) {
+            *state = (plan.clone(), Policy::new(plan));
+        }
+        let policy = &mut state.1;
+        let mut records = Vec::with_capacity(count);
+        taken.into_iter().for_each(|record| policy.push(record, now, &mut records));
+        policy.tick(now, &mut records);
+        Ok((Logs { records }, count))
+    }
+
+    /// Adds what was counted of them.
+    pub fn counts(&self, out: &mut Counts) {
+        self.state().1.counts(out);
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Arc<Plan>, Policy)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Objects become dotted keys; everything else is a value.
-fn flatten(key: String, value: Value, depth: usize, fields: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Object(object) if depth < MAX_DEPTH && key.len() <= MAX_PREFIX && !object.is_empty() => {
-            for (inner, value) in object {
-                flatten(format!("{key}.{inner}"), value, depth + 1, fields);
-            }
-        }
-        Value::Null => {}
-        value => {
-            fields.insert(key, value);
+/// What was counted of lines, as families.
+pub fn expose(counts: &Counts, out: &mut Families) {
+    for (name, counter) in counts.iter() {
+        out.counter(name.to_owned(), counter.help.clone());
+        for (labels, value) in &counter.samples {
+            let labels = labels.iter().map(|(name, value)| (name.to_string(), value.clone()));
+            out.push(&Labels::owned(labels), *value);
         }
     }
 }
 
-fn take(fields: &mut BTreeMap<String, Value>, names: &[&str]) -> Option<Value> {
-    names.iter().find_map(|name| fields.remove(*name))
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// The records of a body, as they are.
+fn parse(plan: &Plan, body: &[u8], now: Timestamp) -> Result<Vec<wire::messages::LogRecord>, BodyFault> {
+    // The one key that tells OpenTelemetry's form from others; it stands at the beginning.
+    let head = body.get(..body.len().min(64)).unwrap_or_default();
+    if head.windows(14).any(|part| part == b"\"resourceLogs\"")
+        && let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body)
+        && let Some(records) = plan.otlp(&object, now)
+    {
+        return records.map_err(|fault| BodyFault::Records(vec![fault]));
     }
-}
-
-fn number_of(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .filter(|number: &f64| number.is_finite())
-}
-
-/// RFC 3339, or a number: seconds since 1970 below 10^11 (the year 5138), milliseconds from there on.
-fn time_of(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) => {
-            let number = number.as_f64()?;
-            let millis = if number.abs() < 1e11 { number * 1000.0 } else { number };
-            Some(Timestamp::from_millis(millis as i64))
-        }
-        _ => None,
-    }
+    records(body, |object| plan.record(object, now))
 }
 
 #[cfg(test)]
 mod tests {
+    use ::logs::{Plans, RedactSection};
+    use wire::messages::{Level, LogRecord};
+
     use super::*;
 
+    fn plan() -> Arc<Plan> {
+        Plans::new(&[], &RedactSection::default(), &|_| None).unwrap().push
+    }
+
+    fn all(body: &str) -> Result<Logs, String> {
+        let plan = plan();
+        let taken = Pushed::new(&plan).take(&plan, body.as_bytes(), Timestamp::from_millis(0));
+        taken.map(|(logs, _)| logs).map_err(|e| e.to_string())
+    }
+
     fn one(line: &str) -> Result<LogRecord, String> {
-        parse(line.as_bytes(), Timestamp::from_millis(0)).map(|logs| logs.records[0].clone()).map_err(|e| e.to_string())
+        all(line).map(|mut logs| logs.records.remove(0))
     }
 
     #[test]
@@ -201,7 +152,7 @@ mod tests {
     fn a_long_key_is_not_repeated_for_all_that_is_below_it() {
         let inner: Vec<_> = (0..1000).map(|i| format!("\"{i}\":1")).collect();
         let line = |key: usize| format!(r#"{{"message":"m","{}":{{{}}}}}"#, "k".repeat(key), inner.join(","));
-        assert_eq!(one(&line(MAX_PREFIX)).unwrap().fields.len(), 1000);
+        assert_eq!(one(&line(128)).unwrap().fields.len(), 1000);
         let record = one(&line(10_000)).unwrap();
         let (key, text) = record.fields.first_key_value().unwrap();
         assert_eq!((record.fields.len(), key.len()), (1, 10_000));
@@ -212,8 +163,8 @@ mod tests {
     #[test]
     fn the_users_lines_are_understood() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/log-lines.ndjson");
-        let Ok(lines) = std::fs::read(path) else { return };
-        let logs = parse(&lines, Timestamp::from_millis(0)).unwrap();
+        let Ok(lines) = std::fs::read_to_string(path) else { return };
+        let logs = all(&lines).unwrap();
         assert_eq!(logs.records.len(), 3);
         for record in &logs.records {
             assert!(
@@ -221,5 +172,28 @@ mod tests {
             );
         }
         assert_eq!(logs.records[2].trace_id, "trace_789");
+    }
+
+    #[test]
+    fn opentelemetrys_form_is_taken_too() {
+        let body = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
+            "scopeLogs":[{"logRecords":[{"severityNumber":13,"body":{"stringValue":"token=abc"}},{"body":{"stringValue":"b"}}]}]}]}"#;
+        let records = all(body).unwrap().records;
+        let found: Vec<_> = records.iter().map(|r| (r.service_name.as_str(), r.level, r.message.as_str())).collect();
+        assert_eq!(found, [("shop", Level::Warn, "token=***"), ("shop", Level::Info, "b")]);
+        assert_eq!(all(r#"{"resourceLogs":7}"#).unwrap_err(), "resourceLogs is no list");
+    }
+
+    #[test]
+    fn what_the_input_says_of_pushes_is_done() {
+        let section = toml::from_str("push = true\nservice = \"app\"\n[[drop]]\nmatch = \"noise\"\n").unwrap();
+        let plan = Plans::new(&[section], &RedactSection::default(), &|_| None).unwrap().push;
+        let pushed = Pushed::new(&plan);
+        let body = br#"[{"message":"noise"},{"message":"kept"}]"#;
+        let (logs, count) = pushed.take(&plan, body, Timestamp::from_millis(0)).unwrap();
+        assert_eq!((logs.records.len(), count, logs.records[0].service_name.as_str()), (1, 2, "app"));
+        let mut counts = Counts::default();
+        pushed.counts(&mut counts);
+        assert!(counts.iter().any(|(name, _)| name == "utilizer_log_left_out_total"));
     }
 }

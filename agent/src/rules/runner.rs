@@ -235,6 +235,8 @@ struct Runner {
     /// `job` and `instance`.
     target: Vec<(String, String)>,
     external: Vec<(String, String)>,
+    /// Of what alerts say.
+    redactor: logs::Redactor,
     rules: usize,
     last: Option<Arc<Reading>>,
     /// When the sampler was last found to hang.
@@ -350,6 +352,7 @@ impl Runner {
             window,
             target: target(&config),
             external: external(&config),
+            redactor: config.logs.redactor.for_operators(),
             rules: count,
             last: None,
             down: None,
@@ -397,7 +400,8 @@ impl Runner {
         let mut count = 0;
         let mut told = Vec::new();
         for alert in self.engine.alerts().filter(|alert| alert.state == State::Firing) {
-            let (mut old, new) = (wire_alert(alert, &before), wire_alert(alert, &self.external));
+            let (mut old, new) =
+                (wire_alert(alert, &before, &self.redactor), wire_alert(alert, &self.external, &self.redactor));
             if old.fingerprint != new.fingerprint {
                 let time = Timestamp::from_millis(now()).max(old.fired_at);
                 old.resolved_at = Some(time);
@@ -483,6 +487,7 @@ impl Runner {
                 self.rules = rules.count();
                 self.engine.set_external_labels(Labels::new(config.labels.iter()));
                 let resolved = self.engine.reload(rules, now(), &mut self.window);
+                self.redactor = config.logs.redactor.for_operators();
                 self.announce(resolved);
                 self.label_anew(external(&config));
                 self.states.changed();
@@ -627,7 +632,7 @@ impl Runner {
             let state = if fires { AlertState::Firing } else { AlertState::Resolved };
             self.queue(
                 Timestamp::from_millis(time),
-                AlertTransition { state, alert: wire_alert(&alert, &self.external) },
+                AlertTransition { state, alert: wire_alert(&alert, &self.external, &self.redactor) },
             );
         }
         match unsaid {
@@ -694,7 +699,7 @@ impl Runner {
         self.told.pending = 0;
         for alert in self.engine.alerts() {
             match alert.state {
-                State::Firing => firing.push(wire_alert(alert, &self.external)),
+                State::Firing => firing.push(wire_alert(alert, &self.external, &self.redactor)),
                 State::Pending => self.told.pending += 1,
                 State::Resolved => {}
             }
@@ -746,15 +751,20 @@ fn external(config: &Config) -> Vec<(String, String)> {
     config.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// With the host's external labels, where the alert has none of that name.
-fn wire_alert(alert: &group::Alert, external: &[(String, String)]) -> Alert {
+/// With the host's external labels, where the alert has none of that name. What its texts took over from labels of metrics
+/// may hold secrets, as a line may.
+fn wire_alert(alert: &group::Alert, external: &[(String, String)], redactor: &logs::Redactor) -> Alert {
     let missing = external.iter().filter(|(name, _)| alert.labels.get(name).is_empty());
     let labels = alert.labels.overlaid(missing.map(|(name, value)| (name.as_str(), value.as_str())));
     let set = |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Alert {
         fingerprint: group::fingerprint(&labels),
         labels: set(&labels),
-        annotations: set(&alert.annotations),
+        annotations: alert
+            .annotations
+            .iter()
+            .map(|(name, value)| (name.to_owned(), redactor.text(value).into_owned()))
+            .collect(),
         value: wire::Value(alert.value),
         active_at: Timestamp::from_millis(alert.active_at),
         fired_at: Timestamp::from_millis(alert.fired_at.unwrap_or(alert.active_at)),

@@ -103,6 +103,8 @@ pub struct Plan {
     pub(crate) limit: Limit,
     pub(crate) counters: Vec<CounterPlan>,
     pub(crate) redactor: Arc<Redactor>,
+    /// Nobody wrote it: nothing is shown of it before something came.
+    pub(crate) is_default: bool,
 }
 
 /// `[logs.limit]`
@@ -158,7 +160,8 @@ impl Plans {
         }
         let push = push.unwrap_or_else(|| {
             let section = LogsSection { push: true, ..LogsSection::default() };
-            Arc::new(Plan::new(&section, &redactor, zones, &mut |key, why| unreachable!("BUG: {key}: {why}")))
+            let fault = &mut |key: &str, why| unreachable!("BUG: {key}: {why}");
+            Arc::new(Plan { is_default: true, ..Plan::new(&section, &redactor, zones, fault) })
         });
         Ok(Self { inputs, push, own, redactor })
     }
@@ -210,6 +213,7 @@ impl Plan {
             limit: conditions.limit(&section.limit),
             counters: section.count.iter().enumerate().filter_map(|(at, count)| conditions.count(at, count)).collect(),
             redactor: redactor.clone(),
+            is_default: false,
         }
     }
 

@@ -189,6 +189,9 @@ impl Policy {
 
     /// Adds what was counted since the beginning.
     pub fn counts(&self, out: &mut Counts) {
+        if self.plan.is_default && self.services.is_empty() {
+            return;
+        }
         let input = || (Cow::Borrowed("input"), self.plan.name.clone());
         let label = |name: &'static str, value: &str| (Cow::Borrowed(name), value.to_owned());
         let [lines, left_out, strange, bad_times, cut, redacted] = RESERVED else {

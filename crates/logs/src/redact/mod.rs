@@ -30,7 +30,7 @@ pub const PRESETS: &[(&str, &str)] = &[
 const PASSES: usize = 6;
 
 /// Hides secrets in texts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Redactor {
     kinds: Kinds,
     keys: Vec<String>,
