@@ -443,7 +443,7 @@ impl Configuration {
             down: down.enabled.then(|| fleet::Down {
                 severity: down.severity.clone(),
                 grace: down.grace,
-                silent_after: down.silent_after,
+                silent_after: self.mqtt.heartbeats.then_some(down.silent_after),
             }),
             flapping: flapping.enabled.then(|| fleet::Flapping {
                 severity: flapping.severity.clone(),

@@ -95,6 +95,11 @@ enum Outcome {
     Later(String, Option<Duration>),
 }
 
+/// How long to leave it alone: as it wished, but never less than after so many failures.
+fn rest(wished: Option<Duration>, pause: Duration) -> Duration {
+    wished.unwrap_or_default().max(pause).min(PAUSES.1)
+}
+
 /// Feeds one Alertmanager, for ever.
 pub(crate) struct Sender {
     pub(crate) index: usize,
@@ -144,7 +149,7 @@ impl Sender {
                         tracing::warn!("{fault}; trying again for as long as it takes");
                     }
                     self.shared.lock().feed().give_back(self.index, &batch);
-                    tokio::time::sleep(wished.unwrap_or(pause).min(PAUSES.1)).await;
+                    tokio::time::sleep(rest(wished, pause)).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
             }
@@ -184,5 +189,18 @@ impl Sender {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_wishes_no_pause_gets_one() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rest(Some(Duration::ZERO), PAUSES.0), PAUSES.0);
+        assert_eq!((rest(Some(seconds(7)), PAUSES.0), rest(None, seconds(4))), (seconds(7), seconds(4)));
+        assert_eq!(rest(Some(seconds(900)), PAUSES.0), PAUSES.1);
     }
 }

@@ -108,6 +108,15 @@ impl Host {
         true
     }
 
+    /// Our clock went on without us or was put back: nothing was heard later than now, and what was said of the host's clock was
+    /// said by another.
+    pub(super) fn clock_was_set(&mut self, now: Timestamp) {
+        (self.since, self.heard) = (self.since.min(now), self.heard.min(now));
+        self.changes.retain(|at| *at <= now);
+        self.grew = self.grew.map(|(at, time)| (at.min(now), time));
+        self.lags.clear();
+    }
+
     /// It came or went. So many changes and one more are remembered.
     pub(super) fn changed(&mut self, now: Timestamp, most: usize, window: Duration) {
         while self.changes.len() > most || self.changes.front().is_some_and(|at| at.plus(window) <= now) {
@@ -129,7 +138,7 @@ impl Host {
                 break;
             }
             let (count, last) = lost.entry((loss.boot.clone(), loss.kind)).or_default();
-            *count = count.saturating_add((loss.to - loss.from).saturating_add(1));
+            *count = count.saturating_add(loss.to.saturating_sub(loss.from).saturating_add(1));
             *last = loss.to.max(*last);
         }
         let grown = match &self.lost {

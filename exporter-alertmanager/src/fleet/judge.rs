@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use notify::feed::{Feed, Firing};
+use notify::silence::Silence;
 use wire::{HostName, LabelSet, Timestamp};
 
 use super::host::Host;
@@ -33,6 +34,8 @@ impl Fleet {
                 self.forget(&name, now);
             }
         }
+        // One that was removed while nobody listened.
+        self.silences.retain(|_, (seen, _)| *seen == self.connection);
         self.doubt = self.settings.skew.as_ref().is_some_and(|skew| is_own_clock(self.hosts.values(), skew.bound));
         let Self { settings, feed, hosts, silences, doubt, .. } = self;
         let mut refused = Vec::new();
@@ -60,7 +63,10 @@ impl Fleet {
                     continue;
                 }
                 let labels = judge.labels(alertname, index);
-                let is_raised = is_raised && !silences.values().any(|silence| silence.hides(&labels, now));
+                // `host` means the host, whatever its label is called here.
+                let host = [("host".to_owned(), name.to_string())].into_iter().collect();
+                let hides = |(_, silence): &(u64, Silence)| silence.hides_on(&host, &labels, now);
+                let is_raised = is_raised && !silences.values().any(hides);
                 match (is_raised, *place) {
                     (true, None) => {
                         let verdict = judge.verdict(index);
@@ -134,7 +140,7 @@ impl Judge<'_> {
     /// Only an agent, which names its interval, is expected to say something.
     fn is_silent(&self) -> Option<bool> {
         let (down, interval) = (self.settings.down.as_ref()?, self.host.interval?);
-        let patience = down.silent_after.max(interval.saturating_mul(3));
+        let patience = down.silent_after?.max(interval.saturating_mul(3));
         Some(self.now >= self.host.heard.max(self.connected).plus(patience))
     }
 

@@ -29,6 +29,9 @@ const MOST_MATCHERS: usize = 32;
 /// Records that were on their way when their host was lost still come in; what comes later is a sign of life.
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
+/// Nobody looked for longer: the machine slept, or its clock was set.
+const SLEPT: Duration = Duration::from_secs(30);
+
 /// What is made of hosts and alerts.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -67,8 +70,8 @@ pub struct Down {
     pub severity: String,
     /// How long a host may be away.
     pub grace: Duration,
-    /// How long one that is connected may say nothing; at least three of its intervals.
-    pub silent_after: Duration,
+    /// How long one that is connected may say nothing; at least three of its intervals. `None`: for ever, as where nobody listens.
+    pub silent_after: Option<Duration>,
 }
 
 /// `HostFlapping`
@@ -153,7 +156,8 @@ pub struct Fleet {
     settings: Settings,
     feed: Feed,
     hosts: HashMap<HostName, Host>,
-    silences: BTreeMap<String, Silence>,
+    /// Each with the connection in which the broker had it.
+    silences: BTreeMap<String, (u64, Silence)>,
     /// Since when the broker is there.
     connected: Option<Timestamp>,
     /// Which connection this is, from 1.
@@ -162,6 +166,8 @@ pub struct Fleet {
     settled: bool,
     /// Our own clock is in doubt: most hosts differ from it.
     doubt: bool,
+    /// When it was last looked at.
+    looked_at: Option<Timestamp>,
     refused: BTreeMap<Refusal, (u64, String)>,
 }
 
@@ -177,6 +183,7 @@ impl Fleet {
             connection: 0,
             settled: false,
             doubt: false,
+            looked_at: None,
             refused: BTreeMap::new(),
         }
     }
@@ -391,9 +398,12 @@ impl Fleet {
             self.silences.remove(id);
             return;
         };
+        if let Some(now) = self.looked_at.filter(|_| self.silences.len() >= MOST_SILENCES) {
+            self.silences.retain(|_, (_, silence)| now < silence.ends_at);
+        }
         let full = self.silences.len() >= MOST_SILENCES && !self.silences.contains_key(id);
         match checked(id, silence) {
-            Ok(silence) if !full => drop(self.silences.insert(id.to_owned(), silence)),
+            Ok(silence) if !full => drop(self.silences.insert(id.to_owned(), (self.connection, silence))),
             Ok(_) => self.refuse(Refusal::Silence, || format!("silence {id} is one too many")),
             Err(why) => {
                 self.silences.remove(id);
@@ -404,6 +414,12 @@ impl Fleet {
 
     /// Once a second: judges hosts, and puts what is due into the Alertmanagers' queues.
     pub fn tick(&mut self, now: Timestamp) {
+        let before = self.looked_at.replace(now);
+        if before.is_some_and(|before| now < before || now > before.plus(SLEPT)) {
+            // Whoever was not heard meanwhile may have said something, and nothing may wait for a time that was never right.
+            self.connected = self.connected.map(|_| now);
+            self.hosts.values_mut().for_each(|host| host.clock_was_set(now));
+        }
         if self.connected.is_some_and(|at| now >= at.plus(self.settings.settle)) {
             self.settled = true;
             self.judge(now);

@@ -24,7 +24,7 @@ fn settings() -> Settings {
         down: Some(Down {
             severity: "critical".to_owned(),
             grace: Duration::from_secs(60),
-            silent_after: Duration::from_secs(300),
+            silent_after: Some(Duration::from_secs(300)),
         }),
         flapping: Some(Flapping { severity: "warning".to_owned(), changes: 4, window: Duration::from_secs(600) }),
         skew: Some(Skew { severity: "warning".to_owned(), bound: Duration::from_secs(30) }),
@@ -465,4 +465,115 @@ fn a_host_whose_status_is_cleared_is_no_more() {
     world.fleet.forget(&"a".parse().unwrap(), at(1040));
     world.until(1041);
     assert_eq!((world.firing().len(), world.fleet.counts().hosts), (0, 0));
+}
+
+#[test]
+fn a_machine_that_slept_takes_nobody_for_silent() {
+    let mut world = World::new();
+    for host in ["agent", "hung"] {
+        world.status(host, |status| status.interval_seconds = Some(10.0));
+    }
+    world.until(1050);
+    world.beat("agent", 1, 1050);
+    world.now = 9000;
+    world.look();
+    assert_eq!(world.firing(), [""; 0]);
+    for n in 0..33 {
+        world.beat("agent", n + 2, world.now);
+        world.until(world.now + 10);
+    }
+    assert_eq!(world.firing(), ["HostDown@hung"]);
+}
+
+#[test]
+fn a_clock_that_is_put_back_stops_no_judgement() {
+    let mut world = World::new();
+    world.now = 500_000;
+    world.fleet.connected(at(world.now));
+    for host in ["a", "b"] {
+        world.status(host, |_| {});
+    }
+    for _ in 0..4 {
+        world.lost("b");
+        world.status("b", |_| {});
+    }
+    world.until(500_100);
+    assert_eq!(world.firing(), ["HostFlapping@b"]);
+    world.lost("a");
+    world.now = 2000;
+    world.until(2100);
+    assert_eq!(world.firing(), ["HostDown@a"]);
+}
+
+#[test]
+fn a_loss_that_ends_before_it_begins_is_one_record() {
+    let mut world = World::new();
+    let loss = Loss { boot: boot("1"), kind: Kind::Logs, from: 9, to: 1, reason: LossReason::Full };
+    world.status("a", |status| status.dropped = vec![loss]);
+    world.until(1040);
+    assert_eq!(world.firing(), ["RecordsDropped@a"]);
+}
+
+fn silence(host: &str, ends_at: i64) -> wire::messages::Silence {
+    wire::messages::Silence {
+        v: VERSION,
+        matchers: vec![Matcher { name: "host".to_owned(), operator: MatchOperator::Equal, value: host.to_owned() }],
+        starts_at: at(0),
+        ends_at: at(ends_at),
+        author: "me".to_owned(),
+        comment: "disks".to_owned(),
+    }
+}
+
+#[test]
+fn a_silence_that_was_removed_while_the_broker_was_away_is_no_more() {
+    let mut world = World::new();
+    for host in ["a", "b"] {
+        world.fleet.silence(host, Some(silence(host, 90_000)));
+        world.say(host, true, |status| status.state = HostState::Offline);
+    }
+    world.until(1100);
+    world.fleet.disconnected();
+    world.until(1110);
+    world.fleet.connected(at(1110));
+    world.fleet.silence("b", Some(silence("b", 90_000)));
+    for host in ["a", "b"] {
+        world.say(host, true, |status| status.state = HostState::Offline);
+    }
+    world.until(1139);
+    assert_eq!(world.firing(), [""; 0]);
+    world.until(1141);
+    assert_eq!(world.firing(), ["HostDown@a"]);
+}
+
+#[test]
+fn silences_that_are_over_make_room() {
+    let mut world = World::new();
+    for n in 0..MOST_SILENCES {
+        world.fleet.silence(&n.to_string(), Some(silence("x", 500)));
+    }
+    world.look();
+    world.fleet.silence("new", Some(silence("a", 90_000)));
+    assert_eq!((world.refused(), world.fleet.counts().silences), (Vec::new(), 1));
+}
+
+#[test]
+fn a_silence_may_name_the_host_where_no_label_does() {
+    let mut world = World::with(Settings { host_label: None, ..settings() });
+    world.fleet.silence("s", Some(silence("a", 90_000)));
+    for host in ["a", "b"] {
+        world.say(host, true, |status| status.state = HostState::Offline);
+    }
+    world.until(1100);
+    assert_eq!((world.told.len(), world.fleet.counts().own[0]), (1, 1), "{:?}", world.told);
+}
+
+#[test]
+fn where_nobody_listens_nobody_is_silent() {
+    let mut all = settings();
+    all.down.as_mut().unwrap().silent_after = None;
+    let mut world = World::with(all);
+    world.status("agent", |status| status.interval_seconds = Some(10.0));
+    world.until(3000);
+    assert_eq!(world.firing(), [""; 0]);
 }
