@@ -29,7 +29,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify drill order-code check-portable fuzz lint fmt docs deny golden deps
+.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify drill order-code check-portable fuzz lint fmt docs deny golden boards deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -137,6 +137,9 @@ deny: ## Check licences, bans and sources of all dependencies (deny.toml).
 golden: ## Write the golden files anew after a change that is meant; read the difference before committing.
 	UPDATE_GOLDEN=1 $(CARGO) test --all-features --package utilizer-wire --package utilizer-agent --package utilizer-jobs \
 		--package utilizer-exporter-alertmanager --package utilizer-logs --package utilizer --test it
+
+boards: ## Write Grafana's dashboards (config/grafana) from their definitions in tools/boards.
+	python3 tools/boards
 
 deps: ## Install what tests need: PostgreSQL, mosquitto, Prometheus, the ClickHouse engine.
 	@tools/test-deps.sh

@@ -6,6 +6,7 @@
 mod access;
 mod agreement;
 mod alerts;
+mod boards;
 mod crashes;
 mod delivery;
 mod drill;

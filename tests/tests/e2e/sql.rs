@@ -8,7 +8,7 @@ use test_servers::workspace;
 use super::site::{Site, clickhouse, postgres};
 
 /// A database whose tables `migrate` made.
-fn migrated_postgres() -> String {
+pub(super) fn migrated_postgres() -> String {
     let site = Site::new();
     let database = postgres().create_database();
     let file = site.postgres_exporter("a", &postgres().url(&database));
@@ -20,7 +20,7 @@ fn migrated_postgres() -> String {
     database
 }
 
-fn migrated_clickhouse() -> String {
+pub(super) fn migrated_clickhouse() -> String {
     let site = Site::new();
     for _ in 0..2 {
         let mut migrate = site.start("utilizer-exporter-clickhouse", &site.clickhouse_exporter(), &["migrate"]);
