@@ -302,6 +302,7 @@ impl Configuration {
             cert_file: Some(self.alertmanager.cert_file.clone()),
             key_file: Some(self.alertmanager.key_file.clone()),
             server_name: Some(self.alertmanager.server_name.clone()),
+            insecure_skip_verify: false,
         };
         let client = daemon::client::Client::new(&tls).map_err(|list| {
             let key = |key: &str| format!("alertmanager.{}", if key == "tls" { "ca_file" } else { key });

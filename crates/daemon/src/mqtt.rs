@@ -85,7 +85,7 @@ impl Files {
             None
         };
         let password = password.and_then(&mut first_line);
-        let tls = Tls { ca, identity: cert.zip(key) };
+        let tls = Tls { ca, identity: cert.zip(key), ..Tls::default() };
         if faults.is_empty() { Ok(Credentials { password, tls }) } else { Err(faults) }
     }
 

@@ -237,7 +237,7 @@ mod tests {
             (|o| o.connect_timeout = Duration::ZERO, "attempt"),
             (|o| o.password = Some(Secret::new("x")), "`username`"),
             (|o| o.will = Some(message("a/#", 1)), "last will"),
-            (|o| (o.broker.tls, o.tls) = (true, Tls { ca: Some(b"no PEM".to_vec()), identity: None }), "`ca_file`"),
+            (|o| (o.broker.tls, o.tls) = (true, Tls { ca: Some(b"no PEM".to_vec()), ..Tls::default() }), "`ca_file`"),
         ];
         for (change, word) in cases {
             let mut options = options();

@@ -51,6 +51,8 @@ pub struct TlsSettings {
     pub key_file: Option<PathBuf>,
     /// `server_name`: the name that must stand in the server's certificate; that of the URL where absent.
     pub server_name: Option<String>,
+    /// `insecure_skip_verify`: takes any certificate, of whomever.
+    pub insecure_skip_verify: bool,
 }
 
 /// A key of the settings and what is wrong with it.
@@ -189,6 +191,7 @@ impl Client {
             cert_file: present(&settings.cert_file),
             key_file: present(&settings.key_file),
             server_name: settings.server_name.clone().filter(|name| !name.is_empty()),
+            insecure_skip_verify: settings.insecure_skip_verify,
         };
         let mut faults = Vec::new();
         if settings.cert_file.is_some() != settings.key_file.is_some() {
@@ -303,7 +306,8 @@ impl TlsSettings {
         let ca = read("ca_file", &self.ca_file);
         let cert = read("cert_file", &self.cert_file);
         let key = read("key_file", &self.key_file);
-        if faults.is_empty() { Ok(Tls { ca, identity: cert.zip(key) }) } else { Err(faults) }
+        let tls = Tls { ca, identity: cert.zip(key), unverified: self.insecure_skip_verify };
+        if faults.is_empty() { Ok(tls) } else { Err(faults) }
     }
 
     fn stamps(&self) -> [Stamp; 3] {

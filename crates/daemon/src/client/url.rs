@@ -58,6 +58,32 @@ impl SecretUrl {
         Some(Self { uri, ..self.clone() })
     }
 
+    /// Where an answer of this URL sends on to by its header `Location`: a URL, or a path of the same server. `None` where
+    /// that can't be read, or asked over HTTP.
+    #[must_use]
+    pub fn sent_on(&self, location: &str) -> Option<Self> {
+        let location = location.split_once('#').map_or(location, |(rest, _)| rest);
+        if location.contains("://") {
+            return location.parse().ok();
+        }
+        let scheme = self.scheme();
+        if let Some(rest) = location.strip_prefix("//") {
+            return format!("{scheme}://{rest}").parse().ok();
+        }
+        let path = self.uri.path();
+        let base = match location.bytes().next() {
+            Some(b'/') => "",
+            Some(b'?') | None => path,
+            Some(_) => path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or("/"),
+        };
+        format!("{scheme}://{}{base}{location}", self.authority()).parse().ok()
+    }
+
+    /// Whether both name the same server, reached the same way.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (self.tls, self.port, &self.host) == (other.tls, other.port, &other.host)
+    }
+
     fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
     }
@@ -151,6 +177,25 @@ mod tests {
         let url: SecretUrl = "http://h:1/a/?b".parse().unwrap();
         assert_eq!(url.join("api/v2/alerts").unwrap().expose(), "http://h:1/a/api/v2/alerts");
         assert_eq!(url.path().to_string(), "/a/?b");
+    }
+
+    #[test]
+    fn an_answer_sends_on_to_a_url_or_a_path() {
+        let from: SecretUrl = "https://h:1/a/b?c=d".parse().unwrap();
+        for (location, to) in [
+            ("http://other/x", "http://other/x"),
+            ("//other:2/x", "https://other:2/x"),
+            ("/x?y#z", "https://h:1/x?y"),
+            ("x", "https://h:1/a/x"),
+            ("?y", "https://h:1/a/b?y"),
+        ] {
+            let to: SecretUrl = to.parse().unwrap();
+            assert_eq!(from.sent_on(location), Some(to.clone()), "{location}");
+            assert_eq!(from.is_same_server(&to), !location.contains("other"), "{location}");
+        }
+        let root: SecretUrl = "http://h".parse().unwrap();
+        assert_eq!(root.sent_on("x").unwrap().expose(), "http://h/x");
+        assert_eq!((root.sent_on("ftp://h/x"), root.sent_on("http://me:hush@h/")), (None, None));
     }
 
     #[test]

@@ -1,4 +1,7 @@
+use std::io::{Error, ErrorKind, Read as _, Result};
+
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
@@ -46,6 +49,16 @@ impl Gzip {
     }
 }
 
+/// What a gzip file holds; an error where that is none, is cut, or holds more than `most` bytes.
+pub fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    MultiGzDecoder::new(body).take(most as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > most {
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("it holds more than {most} bytes")));
+    }
+    Ok(text)
+}
+
 /// Says that the body is a gzip file.
 pub fn gzipped(mut response: Response) -> Response {
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -54,8 +67,6 @@ pub fn gzipped(mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
@@ -71,9 +82,9 @@ mod tests {
                 (0..size).map(|i| if i % 7 == 0 { byte() } else { b'a' + (i / 100 % 26) as u8 }).collect();
             let packed = gzip.compress(&text).unwrap();
             assert!(packed.len() < text.len());
-            let mut back = Vec::new();
-            flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut back).unwrap();
-            assert_eq!(back, text);
+            assert_eq!(gunzip(&packed, size).unwrap(), text);
+            assert_eq!(gunzip(&packed, size - 1).unwrap_err().kind(), ErrorKind::FileTooLarge);
+            assert!(gunzip(&packed[..packed.len() - 1], size).is_err());
         }
         assert_eq!(gzip.compress(&[b'a'; LEAST - 1]), None, "too small");
         let random: Vec<u8> = (0..5000).map(|_| byte()).collect();

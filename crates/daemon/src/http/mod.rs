@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 pub use allow::{Allow, AllowError};
-pub use gzip::{Gzip, gzipped};
+pub use gzip::{Gzip, gunzip, gzipped};
 pub use hyper::{Method, StatusCode, header};
 pub use negotiate::{MediaRange, accepts_gzip, media_ranges};
 pub use query::pairs;

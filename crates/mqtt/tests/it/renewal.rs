@@ -127,7 +127,7 @@ fn certificates_from(authority: &Authority) -> Source {
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|name| authority.file(name));
     Source::new(move || {
         let read = |file: &Path| fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()));
-        let tls = Tls { ca: Some(read(&ca)?), identity: Some((read(&cert)?, read(&key)?)) };
+        let tls = Tls { ca: Some(read(&ca)?), identity: Some((read(&cert)?, read(&key)?)), ..Tls::default() };
         Ok(Credentials { password: None, tls })
     })
 }

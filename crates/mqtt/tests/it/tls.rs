@@ -62,7 +62,7 @@ impl Authority {
 
     pub(super) fn options(&self, host: &str, port: u16) -> Options {
         let mut options = options(&format!("mqtts://{host}:{port}"), "tls");
-        options.tls = Tls { ca: Some(self.read("ca.pem")), identity: None };
+        options.tls = Tls { ca: Some(self.read("ca.pem")), ..Tls::default() };
         options.pauses = long_pauses();
         options
     }
