@@ -27,6 +27,6 @@ pub mod window;
 pub use eval::evaluate;
 pub use file::Rules;
 pub use labels::Labels;
-pub use needs::{Need, needs};
+pub use needs::{Interest, Need, needs};
 pub use parse::{ParseError, parse};
 pub use sample::{Sample, Series, Storage, Value};

@@ -1,6 +1,10 @@
 //! How far back an expression looks: what has to be kept for it.
 
+use std::collections::HashMap;
+
 use crate::ast::{Expr, Kind, Millis, Selector};
+use crate::labels::MatchOp;
+use crate::sample::NAME;
 
 /// How old the newest sample of a series may be where a selector has no range, in milliseconds: 5 minutes.
 pub const LOOKBACK: Millis = 300_000;
@@ -12,6 +16,42 @@ pub struct Need {
     pub selector: Selector,
     /// Samples of the last so many milliseconds are read.
     pub back: Millis,
+}
+
+impl Selector {
+    /// The metric that it names, if it names one.
+    pub fn metric(&self) -> Option<&str> {
+        let named = |op, name: &str, value: &str| op == MatchOp::Equal && name == NAME && !value.is_empty();
+        self.matchers.iter().find(|m| named(m.op, &m.name, &m.value)).map(|m| m.value.as_str())
+    }
+}
+
+/// Which series rules look at, for whoever has many and shall pass on only those.
+#[derive(Debug, Clone, Default)]
+pub struct Interest {
+    /// Selectors that name a metric, by its name.
+    named: HashMap<String, Vec<Selector>>,
+    others: Vec<Selector>,
+}
+
+impl Interest {
+    /// What these needs select.
+    pub fn new(needs: impl IntoIterator<Item = Need>) -> Self {
+        let mut interest = Self::default();
+        for Need { selector, .. } in needs {
+            match selector.metric().map(str::to_owned) {
+                Some(name) => interest.named.entry(name).or_default().push(selector),
+                None => interest.others.push(selector),
+            }
+        }
+        interest
+    }
+
+    /// Whether a series is among them; `value` gives the value of a label, that of the name too, and "" where there is none.
+    pub fn selects<'v>(&self, value: impl Fn(&str) -> &'v str) -> bool {
+        let named = self.named.get(value(NAME)).map_or(&[][..], Vec::as_slice);
+        named.iter().chain(&self.others).any(|selector| selector.matchers.iter().all(|m| m.matches(value(&m.name))))
+    }
 }
 
 /// What an expression reads, each selector once. Of what lies in the future (`offset -5m`) nothing is needed.
@@ -87,6 +127,20 @@ mod tests {
     #[test]
     fn each_selector_stands_once_with_its_longest_look() {
         expect("a > avg_over_time(a[1d]) and a", &[("a", 1440)]);
+    }
+
+    #[test]
+    fn series_are_of_interest_that_some_selector_matches() {
+        let text = "rate(a{x=\"1\"}[5m]) + on() {__name__=~\"b.*\", y!=\"\"}";
+        let interest = Interest::new(needs(&crate::parse(text).unwrap()));
+        let selects = |pairs: &[(&str, &str)]| {
+            let labels = crate::Labels::new(pairs.iter().copied());
+            interest.selects(|name| labels.get(name))
+        };
+        assert!(selects(&[("__name__", "a"), ("x", "1")]) && selects(&[("__name__", "bc"), ("y", "z")]));
+        assert!(
+            !selects(&[("__name__", "a"), ("x", "2")]) && !selects(&[("__name__", "b")]) && !selects(&[("x", "1")])
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! where `regex-lite` lacks something. Neither tracks back. One difference is left: with `(?i)`, RE2 takes U+017F for an
 //! `s` and U+212A for a `k`.
 
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::{Captures, Regex, RegexBuilder};
 
 /// A regular expression's largest size, compiled: a rule file must not fill the memory.
 pub const REGEX_BYTES: usize = 1 << 20;
@@ -46,6 +46,46 @@ pub fn anchored(pattern: &str) -> Result<Regex, PatternError> {
 fn compile(pattern: &str) -> Result<Regex, PatternError> {
     let built = RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build();
     built.or_else(|error| invalid(error.to_string()))
+}
+
+/// Fills a template with what a regular expression found: `$1`, `$name`, `${name}`, `$$`. `None` if it gets longer than `most`
+/// bytes.
+pub fn expand(template: &str, regex: &Regex, found: &Captures<'_>, most: usize) -> Option<String> {
+    let mut result = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        result.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            result.push('$');
+            rest = after;
+        } else if let Some((name, after)) = reference(after) {
+            let group = match name.parse::<usize>() {
+                Ok(number) if name == "0" || !name.starts_with('0') => found.get(number),
+                _ => regex.capture_names().position(|known| known == Some(name)).and_then(|number| found.get(number)),
+            };
+            result.push_str(group.map_or("", |group| group.as_str()));
+            rest = after;
+        } else {
+            // What is no reference stands for itself.
+            result.push('$');
+            rest = after;
+        }
+        if result.len() > most {
+            return None;
+        }
+    }
+    result.push_str(rest);
+    (result.len() <= most).then_some(result)
+}
+
+/// The name after a `$`, and what follows.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let braced = text.strip_prefix('{');
+    let text = braced.unwrap_or(text);
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(end)?;
+    let rest = if braced.is_some() { rest.strip_prefix('}')? } else { rest };
+    (!name.is_empty()).then_some((name, rest))
 }
 
 /// A pattern that is being rewritten.
@@ -319,5 +359,27 @@ mod tests {
         for pattern in ["\\pL+", "\\P{Greek}", "[\\pN]", "(?i)\u{e9}", "(?is:\\x{e9})", "(?i)\\351"] {
             assert!(anchored(pattern).is_err_and(|error| error.unsupported), "{pattern}");
         }
+    }
+
+    #[test]
+    fn templates_are_filled_as_go_does() {
+        let regex = anchored("(a)(?P<name>b)?.*").unwrap();
+        let fill = |template| expand(template, &regex, &regex.captures("abc").unwrap(), 65_536).unwrap();
+        let cases = [
+            ("$1-${2}", "a-b"),
+            ("$name|${name}x|$namex", "b|bx|"),
+            ("$1x", ""),
+            ("$$1", "$1"),
+            ("$", "$"),
+            ("${", "${"),
+            ("${1", "${1"),
+            ("$-", "$-"),
+            ("$0", "abc"),
+            ("$9|$01", "|"),
+        ];
+        for (template, filled) in cases {
+            assert_eq!(fill(template), filled, "{template}");
+        }
+        assert_eq!(expand(&"$0".repeat(30_000), &regex, &regex.captures("abc").unwrap(), 65_536), None);
     }
 }

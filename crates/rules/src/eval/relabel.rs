@@ -1,12 +1,12 @@
 //! Functions that change labels: `label_replace`, `label_join`; and the labels of `absent`.
 
-use regex_lite::{Captures, Regex};
+use regex_lite::Regex;
 
 use super::{Element, EvalError, Evaluator, argument, unique};
 use crate::Labels;
 use crate::ast::{Call, Expr, Kind, Millis};
 use crate::labels::MatchOp;
-use crate::pattern::anchored;
+use crate::pattern::{anchored, expand};
 use crate::sample::NAME;
 
 /// A value's largest length: nested replacements can double it again and again.
@@ -56,7 +56,7 @@ impl Evaluator<'_> {
             let value = element.labels.get(source);
             self.look(value.len().saturating_mul(known.states) / MEETINGS_PER_SAMPLE)?;
             let Some(found) = known.regex.captures(value) else { continue };
-            let value = expand(template, &known.regex, &found).ok_or_else(|| too_long(call))?;
+            let value = expand(template, &known.regex, &found, VALUE_BYTES).ok_or_else(|| too_long(call))?;
             written += value.len();
             set_label(element, target, &value);
         }
@@ -124,45 +124,6 @@ fn too_long(call: &Call) -> EvalError {
     EvalError::Argument(format!("{}() would make a label value of more than {VALUE_BYTES} bytes", call.function))
 }
 
-/// Fills a template with what a regular expression found: `$1`, `$name`, `${name}`, `$$`. `None` if it gets too long.
-fn expand(template: &str, regex: &Regex, found: &Captures<'_>) -> Option<String> {
-    let mut result = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('$') {
-        result.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            result.push('$');
-            rest = after;
-        } else if let Some((name, after)) = reference(after) {
-            let group = match name.parse::<usize>() {
-                Ok(number) if name == "0" || !name.starts_with('0') => found.get(number),
-                _ => regex.capture_names().position(|known| known == Some(name)).and_then(|number| found.get(number)),
-            };
-            result.push_str(group.map_or("", |group| group.as_str()));
-            rest = after;
-        } else {
-            // What is no reference stands for itself.
-            result.push('$');
-            rest = after;
-        }
-        if result.len() > VALUE_BYTES {
-            return None;
-        }
-    }
-    result.push_str(rest);
-    (result.len() <= VALUE_BYTES).then_some(result)
-}
-
-/// The name after a `$`, and what follows.
-fn reference(text: &str) -> Option<(&str, &str)> {
-    let braced = text.strip_prefix('{');
-    let text = braced.unwrap_or(text);
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
-    let (name, rest) = text.split_at_checked(end)?;
-    let rest = if braced.is_some() { rest.strip_prefix('}')? } else { rest };
-    (!name.is_empty()).then_some((name, rest))
-}
-
 /// The labels that a series must have had to be there: those that a selector asks for exactly, and once.
 pub(super) fn absent_labels(expr: &Expr) -> Labels {
     let (Kind::Vector(selector) | Kind::Matrix(selector, _)) = &expr.kind else { return Labels::none() };
@@ -177,31 +138,4 @@ pub(super) fn absent_labels(expr: &Expr) -> Labels {
         }
     }
     Labels::new(labels)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_filled_as_go_does() {
-        let regex = anchored("(a)(?P<name>b)?.*").unwrap();
-        let fill = |template| expand(template, &regex, &regex.captures("abc").unwrap()).unwrap();
-        let cases = [
-            ("$1-${2}", "a-b"),
-            ("$name|${name}x|$namex", "b|bx|"),
-            ("$1x", ""),
-            ("$$1", "$1"),
-            ("$", "$"),
-            ("${", "${"),
-            ("${1", "${1"),
-            ("$-", "$-"),
-            ("$0", "abc"),
-            ("$9|$01", "|"),
-        ];
-        for (template, filled) in cases {
-            assert_eq!(fill(template), filled, "{template}");
-        }
-        assert_eq!(expand(&"$0".repeat(30_000), &regex, &regex.captures("abc").unwrap()), None);
-    }
 }

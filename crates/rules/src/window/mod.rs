@@ -213,8 +213,9 @@ impl Window {
             self.restart();
             self.kept.counts.restarts += 1;
         }
+        let all_have_come = self.sources.iter().all(|(other, origin)| *other == source || origin.last().is_some());
         let origin = self.sources.get_mut(&source).ok_or(Refused::NoSource)?;
-        Ok(Round::begin(origin, &mut self.kept, time))
+        Ok(Round::begin(origin, &mut self.kept, time, all_have_come))
     }
 
     /// Forgets all samples.
@@ -230,7 +231,7 @@ impl Window {
     }
 
     /// Since when every sample that a need's selector matches is there, as far back as the need looks; but for what
-    /// [`Counts`] tells. `None` before the first round, and if no need has that selector.
+    /// [`Counts`] tells. `None` before each source had its first round, and if no need has that selector.
     pub fn covered_since(&self, selector: &Selector) -> Option<Millis> {
         self.kept.needs.of_selector(selector)?.since
     }
@@ -265,7 +266,7 @@ impl Window {
             return wanted.series.iter().filter_map(|id| store.get(*id)).for_each(found);
         }
         let matches = |held: &&Held| selector.matchers.iter().all(|m| m.matches(held.labels.get(&m.name)));
-        match needs::name_of(selector) {
+        match selector.metric() {
             Some(name) => store.of_name(name).iter().filter_map(|id| store.get(*id)).filter(matches).for_each(found),
             None => {
                 let mut all: Vec<&Held> = store.iter().map(|(_, held)| held).filter(matches).collect();
@@ -303,7 +304,7 @@ impl Storage for Window {
 
     fn examined(&self, selector: &Selector) -> usize {
         let store = &self.kept.store;
-        match (self.kept.needs.of_selector(selector), needs::name_of(selector)) {
+        match (self.kept.needs.of_selector(selector), selector.metric()) {
             (Some(wanted), _) => wanted.series.len(),
             (None, Some(name)) => store.of_name(name).len(),
             (None, None) => store.len(),

@@ -7,7 +7,6 @@ use thiserror::Error;
 use super::SLACK;
 use super::store::{Id, Store};
 use crate::ast::{Millis, Selector};
-use crate::labels::MatchOp;
 use crate::needs::Need;
 use crate::sample::NAME;
 
@@ -58,12 +57,6 @@ pub(super) struct Needs {
     unnamed: Vec<u32>,
 }
 
-/// The metric that a selector names, if it names one.
-pub(super) fn name_of(selector: &Selector) -> Option<&str> {
-    let named = |op, name: &str, value: &str| op == MatchOp::Equal && name == NAME && !value.is_empty();
-    selector.matchers.iter().find(|m| named(m.op, &m.name, &m.value)).map(|m| m.value.as_str())
-}
-
 impl Needs {
     /// Puts needs in order.
     pub(super) fn new(needs: impl IntoIterator<Item = Need>, max_age: Millis) -> Result<Self, TooLong> {
@@ -80,7 +73,7 @@ impl Needs {
                 continue;
             }
             let at = u32::try_from(new.all.len()).unwrap_or(u32::MAX);
-            match name_of(&selector) {
+            match selector.metric() {
                 Some(name) => new.named.entry(name.to_owned()).or_default().push(at),
                 None => new.unnamed.push(at),
             }
@@ -95,7 +88,7 @@ impl Needs {
 
     fn find(&self, selector: &Selector) -> Option<u32> {
         let same = |at: &u32| self.get(*at).is_some_and(|wanted| wanted.selector.matchers == selector.matchers);
-        let among = match name_of(selector) {
+        let among = match selector.metric() {
             Some(name) => self.named.get(name)?,
             None => &self.unnamed,
         };

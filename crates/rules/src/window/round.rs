@@ -124,6 +124,8 @@ pub struct Round<'w> {
     origin: &'w mut Origin,
     kept: &'w mut Kept,
     time: Millis,
+    /// With this one, each source has had a round.
+    all_have_come: bool,
     /// The family begun last, if it is wanted.
     family: Option<u32>,
     left_out: usize,
@@ -131,7 +133,7 @@ pub struct Round<'w> {
 }
 
 impl<'w> Round<'w> {
-    pub(super) fn begin(origin: &'w mut Origin, kept: &'w mut Kept, time: Millis) -> Self {
+    pub(super) fn begin(origin: &'w mut Origin, kept: &'w mut Kept, time: Millis, all_have_come: bool) -> Self {
         let now = kept.newest.unwrap_or(time).max(time);
         if now.saturating_sub(kept.swept) >= SWEEP_EVERY {
             kept.sweep(now);
@@ -139,7 +141,7 @@ impl<'w> Round<'w> {
         origin.last = Some(time);
         origin.families.begin();
         origin.samples.begin();
-        Self { origin, kept, time, family: None, left_out: 0, ended: Ended::default() }
+        Self { origin, kept, time, all_have_come, family: None, left_out: 0, ended: Ended::default() }
     }
 
     /// Begins a family. `false` if no rule looks at it: its samples need not be given.
@@ -268,16 +270,19 @@ impl<'w> Round<'w> {
 
     /// Ends the round: what it did not have and the one before had, has ended.
     pub fn end(self) -> Ended {
-        let Self { origin, kept, time, left_out, mut ended, .. } = self;
+        let Self { origin, kept, time, all_have_come, left_out, mut ended, .. } = self;
         origin.families.remove_unseen(drop);
         origin.samples.remove_unseen(|target| ended.ended += usize::from(target.end(kept, time)));
         // What was given before a need was there may be missing.
         let since = kept.newest.map_or(time, |newest| time.max(newest.saturating_add(1)));
         kept.newest = kept.newest.max(Some(time));
         let forgotten = kept.forgotten.take();
-        if std::mem::take(&mut kept.needs.fresh) || forgotten.is_some() {
+        // As long as one source has given nothing, nobody knows what is not there.
+        let fresh = all_have_come && std::mem::take(&mut kept.needs.fresh);
+        if fresh || forgotten.is_some() {
             for wanted in &mut kept.needs.all {
-                wanted.since = Some(wanted.since.unwrap_or(since).max(forgotten.unwrap_or(Millis::MIN)));
+                let known = wanted.since.or(fresh.then_some(since));
+                wanted.since = known.map(|known| known.max(forgotten.unwrap_or(Millis::MIN)));
             }
         }
         if left_out > 0 {
@@ -292,8 +297,14 @@ impl Window {
     /// Adds a sample outside of rounds: of a series that a rule makes, which itself says with a stale marker that it ended.
     /// `false` if it is not kept: no selector matches it, there is no room, or it is not newer than the one before.
     pub fn add(&mut self, labels: &Labels, sample: Sample) -> bool {
+        self.add_at(labels, sample, sample.time)
+    }
+
+    /// The same of a sample whose time others have set, which it came with now. It may lie ahead, but ends nothing before its
+    /// time.
+    pub fn add_at(&mut self, labels: &Labels, sample: Sample, now: Millis) -> bool {
         let kept = &mut self.kept;
-        kept.newest = kept.newest.max(Some(sample.time));
+        kept.newest = kept.newest.max(Some(sample.time.min(now)));
         if let Some(id) = kept.store.find(labels) {
             let pushed = kept.store.push(id, sample);
             match pushed {
