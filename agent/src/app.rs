@@ -8,7 +8,7 @@ use std::time::Duration;
 use daemon::http::{self, BindError};
 use daemon::shutdown::{self, Shutdown};
 use mqtt::Client;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 use wire::BootId;
@@ -18,9 +18,10 @@ use crate::inventory;
 use crate::notify;
 use crate::outbox::{self, Gone, Keeping, Post};
 use crate::probes;
-use crate::publisher::{Alerts, Link, Publisher, TakenOver, last_will};
+use crate::publisher::{Alerts, Link, Measured, Publisher, TakenOver, last_will};
 use crate::rules;
 use crate::sampler::{self, Handle, Made};
+use crate::scrape;
 use crate::serve::{Publishing, Server};
 
 /// How long the broker keeps the session of a connection that ended. Each connection starts a new one; this is for finding
@@ -40,6 +41,7 @@ pub struct App {
     probes: probes::Shared,
     rules: Arc<OnceLock<rules::Handle>>,
     notify: Arc<OnceLock<notify::Handle>>,
+    scrape: Arc<OnceLock<scrape::Handle>>,
 }
 
 /// The agent can't start, or can't go on.
@@ -57,6 +59,9 @@ pub enum AppError {
     /// The thread that sends notifications can't be started.
     #[error("can't start the thread that sends notifications: {0}")]
     Notify(std::io::Error),
+    /// The thread that scrapes can't be started.
+    #[error("can't start the thread that scrapes: {0}")]
+    Scrape(std::io::Error),
     /// The spool can't be used.
     #[error(transparent)]
     Spool(#[from] outbox::OpenError),
@@ -84,6 +89,9 @@ pub enum AppError {
     /// The thread that sends notifications is gone.
     #[error("BUG: the thread that sends notifications ended by itself")]
     NotifyEnded,
+    /// The thread that scrapes is gone.
+    #[error("BUG: the thread that scrapes panicked")]
+    ScrapeEnded,
     /// The sampler's thread is gone.
     #[error("BUG: the sampler's thread ended by itself")]
     SamplerEnded,
@@ -96,6 +104,7 @@ pub struct Reload {
     sampler: Handle,
     rules: Arc<OnceLock<rules::Handle>>,
     notify: Arc<OnceLock<notify::Handle>>,
+    scrape: Arc<OnceLock<scrape::Handle>>,
 }
 
 impl Reload {
@@ -125,6 +134,9 @@ impl Reload {
         if let Some(notify) = self.notify.get() {
             notify.reload(new.notify.clone());
         }
+        if let Some(scrape) = self.scrape.get() {
+            scrape.reload(new.scrape.clone(), new.include.clone());
+        }
         let merged = Config {
             rules: rules::RulesSection { files: new.rules.files, ..old.rules.clone() },
             interval: new.interval,
@@ -132,6 +144,8 @@ impl Reload {
             collectors: new.collectors,
             include: new.include,
             probes: new.probes,
+            max_scraped: new.max_scraped,
+            scrape: new.scrape,
             notify: new.notify,
             ..Config::clone(&old)
         };
@@ -172,6 +186,7 @@ impl App {
             probes,
             rules: Arc::default(),
             notify: Arc::default(),
+            scrape: Arc::default(),
         })
     }
 
@@ -187,6 +202,7 @@ impl App {
             sampler: self.sampler.clone(),
             rules: self.rules.clone(),
             notify: self.notify.clone(),
+            scrape: self.scrape.clone(),
         }
     }
 
@@ -211,6 +227,7 @@ impl App {
             let _ = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(states);
         }
         let describing = Arc::downgrade(&server);
+        let (events, scraped) = mpsc::channel(scrape::MOST_WAITING);
         let (mut evaluating, evaluator) = rules::spawn(rules::Parts {
             config: config.clone(),
             readings: self.sampler.readings(),
@@ -223,8 +240,21 @@ impl App {
             series: self.series,
             post: post.clone(),
             states: states.to_owned(),
+            scraped,
         })
         .map_err(AppError::Rules)?;
+        let newest = scrape::Newest::default();
+        let scraping = scrape::start(scrape::Parts {
+            plan: config.scrape.clone(),
+            include: config.include.clone(),
+            host: config.host.to_string(),
+            interest: evaluating.interest(),
+            events,
+            newest: newest.clone(),
+        })
+        .map_err(AppError::Scrape)?;
+        server.scrapes(scraping.clone());
+        let _ = self.scrape.set(scraping.clone());
         server.evaluates(evaluating.clone());
         let _ = self.rules.set(evaluating.clone());
         let (mut notifying, mut notifier) = notify::spawn(notify::Parts {
@@ -263,7 +293,7 @@ impl App {
             let publisher = Publisher::new(
                 Client::start(options)?,
                 post.clone(),
-                self.sampler.readings(),
+                Measured { readings: self.sampler.readings(), scraped: newest },
                 Alerts { firing: evaluating.firing(), notify: notifying.clone() },
                 self.config.subscribe(),
                 inventory::read(),
@@ -295,6 +325,7 @@ impl App {
             () = async { while readings.changed().await.is_ok() {} } => Err(AppError::SamplerEnded),
             () = evaluating.ended() => Err(AppError::RulesEnded),
             () = notifying.ended() => Err(AppError::NotifyEnded),
+            () = scraping.ended() => Err(AppError::ScrapeEnded),
             // Parts end only when told to: one that ends by itself failed, or panicked.
             ended = parts.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
@@ -303,6 +334,7 @@ impl App {
             },
         };
         trigger.stop();
+        scraping.stop();
         notifier.stop();
         while let Some(ended) = parts.join_next().await {
             ended.map_err(AppError::Ended)??;

@@ -20,6 +20,7 @@ use crate::notify::{self, JobsSection, Notify, NotifySection};
 use crate::outbox::MAX_RECORD;
 use crate::probes::{self, Probe, ProbeSection};
 use crate::rules::{self, Fresh, RulesSection};
+use crate::scrape::{self, Plan, ScrapeSection};
 
 /// Environment variables that begin with this and two underscores stand over the file.
 pub const ENV_PREFIX: &str = "UTILIZER_AGENT";
@@ -50,6 +51,9 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// More processes by CPU time and by memory, with their command lines, make messages that the queue has no room for.
 const MOST_TOP: usize = 500;
+
+/// More scraped samples make messages that brokers do not take.
+const MOST_SCRAPED: usize = 10_000;
 
 /// A label goes into every message and every row of the host.
 const LONGEST_LABEL: usize = 200;
@@ -93,6 +97,8 @@ pub struct File {
     pub rules: RulesSection,
     /// What is asked whether it answers.
     pub probe: Vec<ProbeSection>,
+    /// Applications that are scraped.
+    pub scrape: Vec<ScrapeSection>,
     /// Who is told of alerts.
     pub notify: NotifySection,
     /// Where commands are run.
@@ -118,6 +124,7 @@ impl Default for File {
             redact: logs::RedactSection::default(),
             rules: RulesSection::default(),
             probe: Vec::new(),
+            scrape: Vec::new(),
             notify: NotifySection::default(),
             jobs: JobsSection::default(),
             log: LogSection::default(),
@@ -213,11 +220,19 @@ impl Default for MqttSection {
 }
 
 /// `[publish]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PublishSection {
-    /// Names of families to publish each interval; a `*` at the end stands for any rest.
+    /// Names of families to publish each interval, of scraped ones too; a `*` at the end stands for any rest.
     pub include: Vec<String>,
+    /// Scraped samples in one record; further ones are left out.
+    pub max_scraped: usize,
+}
+
+impl Default for PublishSection {
+    fn default() -> Self {
+        Self { include: Vec::new(), max_scraped: 1000 }
+    }
 }
 
 /// `[spool]`
@@ -336,6 +351,10 @@ pub struct Config {
     pub mqtt: Option<mqtt::Options>,
     /// Which families are published.
     pub include: Vec<String>,
+    /// Scraped samples in one record.
+    pub max_scraped: usize,
+    /// Applications that are scraped.
+    pub scrape: Plan,
     /// What waits on disk.
     pub spool: Spool,
     /// Largest push body in bytes.
@@ -486,6 +505,17 @@ impl Config {
             faults.push(loaded.fault(&format!("collectors.{key}"), "must be at least 100ms"));
         }
 
+        if file.publish.max_scraped > MOST_SCRAPED {
+            faults.push(loaded.fault("publish.max_scraped", format_args!("must be at most {MOST_SCRAPED}")));
+        }
+        let scrape = scrape::checked(&file.scrape).unwrap_or_else(|list| {
+            faults.extend(list.into_iter().map(|(key, what)| {
+                let key = format!("scrape{key}");
+                Fault { place: near(loaded, &key), message: format!("{key}: {what}") }
+            }));
+            Plan::default()
+        });
+
         if file.collectors.processes.top > MOST_TOP {
             faults.push(loaded.fault("collectors.processes.top", format_args!("must be at most {MOST_TOP}")));
         }
@@ -548,6 +578,8 @@ impl Config {
                 web,
                 mqtt,
                 include: file.publish.include.clone(),
+                max_scraped: file.publish.max_scraped,
+                scrape,
                 spool,
                 max_body: usize::try_from(file.push.max_body).unwrap_or(usize::MAX),
                 logs,

@@ -25,8 +25,10 @@ pub mod push;
 pub mod rules;
 pub mod sample;
 pub mod sampler;
+pub mod scrape;
 pub mod serve;
 pub mod snapshot;
+mod tokens;
 
 /// The agent's version, as it stands in status, metrics and pages.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -114,6 +114,7 @@ fn check(config: &Config) -> String {
         "the configuration is valid\nhost:       {}\ninterval:   {interval}\nlisten:     {}{}\nbroker:     {broker}\ncollectors: {}\n\
          rules:      {} from {}\n\
          probes:     {}\n\
+         scrapes:    {}\n\
          receivers:  {}\n\
          default configuration file: {DEFAULT_PATH}\n",
         config.host,
@@ -123,6 +124,7 @@ fn check(config: &Config) -> String {
         config.fresh_rules.count(),
         if config.rules.files.is_empty() { "no files".to_owned() } else { config.rules.files.join(", ") },
         utilizer_agent::probes::summary(&config.probes),
+        config.scrape.summary(),
         config.notify.summary(),
     )
 }

@@ -66,6 +66,7 @@ pub fn family(family: snapshot::Family<'_>) -> Family {
             // The parts of histograms and summaries go as series of their own, as Prometheus stores them.
             MetricType::Untyped | MetricType::Histogram | MetricType::Summary => FamilyType::Unknown,
         },
+        scraped: false,
         samples: family
             .samples
             .iter()
@@ -79,7 +80,7 @@ pub fn label_set(labels: &Labels) -> LabelSet {
     labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn included(name: &str, include: &[String]) -> bool {
+pub(crate) fn included(name: &str, include: &[String]) -> bool {
     include.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,

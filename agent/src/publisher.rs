@@ -26,6 +26,7 @@ use crate::notify;
 use crate::outbox::{Outbox, Outgoing, Post, PutError, Refused};
 use crate::rules::Firing;
 use crate::sampler::Reading;
+use crate::scrape::Newest;
 
 /// Time that a stop gives the broker to acknowledge what is under way: the whole stop has 5 s.
 const DRAIN: Duration = Duration::from_millis(2500);
@@ -66,6 +67,14 @@ pub struct TakenOver {
     reason: String,
 }
 
+/// What goes into each interval's record.
+pub struct Measured {
+    /// What the host measures.
+    pub readings: watch::Receiver<Option<Arc<Reading>>>,
+    /// What applications tell.
+    pub scraped: Newest,
+}
+
 /// What of alerts goes over MQTT: those that fire, and what others say of them.
 pub struct Alerts {
     /// To the broker.
@@ -82,6 +91,7 @@ pub struct Publisher {
     readings: watch::Receiver<Option<Arc<Reading>>>,
     firing: Firing,
     notify: notify::Handle,
+    scraped: Newest,
     config: watch::Receiver<Arc<Config>>,
     inventory: Inventory,
     link: watch::Sender<Link>,
@@ -104,7 +114,7 @@ impl Publisher {
     pub fn new(
         (client, events): (Client, Events),
         post: Post,
-        readings: watch::Receiver<Option<Arc<Reading>>>,
+        Measured { readings, scraped }: Measured,
         Alerts { firing, notify }: Alerts,
         config: watch::Receiver<Arc<Config>>,
         inventory: Inventory,
@@ -117,6 +127,7 @@ impl Publisher {
             readings,
             firing,
             notify,
+            scraped,
             config,
             inventory,
             link,
@@ -177,7 +188,8 @@ impl Publisher {
             return;
         }
         let config = self.config.borrow().clone();
-        let body = message::metrics(&reading, &config.labels, &config.include);
+        let mut body = message::metrics(&reading, &config.labels, &config.include);
+        body.families.extend(self.scraped.families(config.max_scraped));
         let refused = self.post.put(reading.snapshot.time, body).err();
         // Once per change: a spool can stay full for as long as the exporters are away.
         let sort = |error: &Option<PutError>| error.as_ref().map(std::mem::discriminant);

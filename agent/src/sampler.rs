@@ -225,7 +225,8 @@ fn registry(root: &HostRoot, settings: &CollectorSettings, processes: &SharedTab
     Registry::new(collectors::all_over(root, settings, processes))
 }
 
-fn thread_cpu_seconds() -> f64 {
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -25,6 +25,7 @@ use crate::publisher::Link;
 use crate::push::{BodyFault, logs, pipeline};
 use crate::rules::{self, QueryError};
 use crate::sampler::{Handle, Reading};
+use crate::scrape;
 use crate::snapshot::{Families, Labels, Section};
 
 /// Bodies up to this size are read at once; all connections together hold few megabytes of them.
@@ -52,6 +53,7 @@ pub struct Server {
     rules: OnceLock<rules::Handle>,
     notify: OnceLock<notify::Handle>,
     probes: OnceLock<probes::Shared>,
+    scrape: OnceLock<scrape::Handle>,
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
@@ -171,6 +173,7 @@ impl Server {
             rules: OnceLock::new(),
             notify: OnceLock::new(),
             probes: OnceLock::new(),
+            scrape: OnceLock::new(),
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
@@ -204,6 +207,12 @@ impl Server {
             Ok(body) => content(StatusCode::OK, "application/json", body),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("BUG: {error}")),
         }
+    }
+
+    /// Says who scrapes.
+    pub fn scrapes(&self, scrape: scrape::Handle) {
+        // Likewise.
+        let _ = self.scrape.set(scrape);
     }
 
     /// What is told besides the snapshot: what was derived from it, and the agent about itself.
@@ -386,6 +395,9 @@ impl Server {
         if let Some(notify) = self.notify.get() {
             notify.told().describe(out);
         }
+        if let Some(scrape) = self.scrape.get() {
+            scrape.describe(out);
+        }
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();
         out.gauge("utilizer_mqtt_connected", "1 with a connection to the broker.");
@@ -516,6 +528,9 @@ impl Server {
                 }
                 page.push_str("</table>");
             }
+        }
+        if let Some(scrape) = self.scrape.get() {
+            page.push_str(&scrape.html(escape));
         }
         content(StatusCode::OK, "text/html; charset=utf-8", page)
     }

@@ -15,8 +15,8 @@ use rules::group::{self, Engine, State};
 use rules::labels::Matcher;
 use rules::order;
 use rules::sample::NAME;
-use rules::window::{Limits, Source, Window};
-use rules::{Labels, Rules, Sample, Series, Storage};
+use rules::window::{Limits, Source, TooMany, Window};
+use rules::{Interest, Labels, Rules, Sample, Series, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 use wire::messages::{Alert, AlertState, AlertTransition};
@@ -30,6 +30,7 @@ use crate::collectors::{self, Status};
 use crate::config::Config;
 use crate::outbox::{Post, PutError};
 use crate::sampler::Reading;
+use crate::scrape::{Event, Sample as Scrape, Scraped};
 use crate::snapshot::{Families, Section};
 
 /// So long rules wait at most for the samples that they look back on: until then nothing is resolved that fired before a
@@ -63,6 +64,9 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 /// Rules and windows are on the heap; what stands here are the walks over expressions, whose depth is bounded.
 const STACK: usize = 2 << 20;
 
+/// The labels of scraped targets are on their samples.
+const UNLABELLED: [(&str, &str); 0] = [];
+
 /// What the agent says of itself beside a reading.
 pub type Describe = Box<dyn Fn(&Reading, &mut Families) + Send>;
 
@@ -80,6 +84,8 @@ pub struct Parts {
     pub post: Option<Post>,
     /// The folder of the states.
     pub states: PathBuf,
+    /// What was scraped.
+    pub scraped: mpsc::Receiver<Event>,
 }
 
 /// Talks to the thread.
@@ -87,6 +93,7 @@ pub struct Parts {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     told: watch::Receiver<Arc<Told>>,
+    interest: watch::Receiver<Arc<Interest>>,
     firing: Firing,
     queries: Arc<Semaphore>,
 }
@@ -149,6 +156,11 @@ impl Handle {
         self.firing.clone()
     }
 
+    /// What rules look at: nobody else's series need be given.
+    pub fn interest(&self) -> watch::Receiver<Arc<Interest>> {
+        self.interest.clone()
+    }
+
     /// Takes over other rules.
     pub fn reload(&self, config: Arc<Config>) {
         if self.commands.try_send(Command::Reload(config)).is_err() {
@@ -205,22 +217,31 @@ impl Last {
 }
 
 /// Starts the thread.
-pub fn spawn(parts: Parts) -> std::io::Result<(Handle, Running)> {
+pub fn spawn(mut parts: Parts) -> std::io::Result<(Handle, Running)> {
     let (commands, inbox) = mpsc::channel(MOST_COMMANDS);
+    let scraped = std::mem::replace(&mut parts.scraped, mpsc::channel(1).1);
     let (tell, told) = watch::channel(Arc::default());
     let (fire, firing) = watch::channel(None);
+    let (say, interest) = watch::channel(Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (stop, stopped) = oneshot::channel();
     let (give, last) = std::sync::mpsc::channel();
     let stopping = Arc::new(AtomicBool::new(false));
     let flag = stopping.clone();
     let thread = thread::Builder::new().name("rules".to_owned()).stack_size(STACK).spawn(move || {
-        let runner = Runner::new(parts, tell, fire, flag);
+        let runner = Runner::new(parts, Outlets { tell, fire, interest: say }, flag);
         // Nobody may wait for it any more.
-        let _ = give.send(runtime.block_on(runner.run(inbox, stopped)));
+        let _ = give.send(runtime.block_on(runner.run(inbox, scraped, stopped)));
     })?;
     let queries = Arc::new(Semaphore::new(MOST_QUERIES));
-    Ok((Handle { commands, told, firing, queries }, Running { thread, stop, stopping, last }))
+    Ok((Handle { commands, told, interest, firing, queries }, Running { thread, stop, stopping, last }))
+}
+
+/// Where others hear what the thread has to say.
+struct Outlets {
+    tell: watch::Sender<Arc<Told>>,
+    fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
+    interest: watch::Sender<Arc<Interest>>,
 }
 
 struct Runner {
@@ -232,6 +253,10 @@ struct Runner {
     engine: Engine,
     window: Window,
     source: Source,
+    /// The targets that are scraped, by their numbers.
+    targets: BTreeMap<u64, Source>,
+    /// Stands for all targets until they are known: before that, nobody can tell what is not there.
+    awaited: Option<Source>,
     /// `job` and `instance`.
     target: Vec<(String, String)>,
     external: Vec<(String, String)>,
@@ -247,10 +272,9 @@ struct Runner {
     /// When as many waited as may, and the spool had no room for any.
     blocked: Option<Instant>,
     told: Told,
-    tell: watch::Sender<Arc<Told>>,
-    fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
-    /// What the window had no room for, said once.
-    crowded: bool,
+    outlets: Outlets,
+    /// Whose series the window had no room for, said once.
+    crowded: Option<Source>,
     stopping: Arc<AtomicBool>,
     unread: Unread,
 }
@@ -320,13 +344,8 @@ fn now() -> Millis {
 }
 
 impl Runner {
-    fn new(
-        parts: Parts,
-        tell: watch::Sender<Arc<Told>>,
-        fire: watch::Sender<Option<Arc<Vec<Alert>>>>,
-        stopping: Arc<AtomicBool>,
-    ) -> Self {
-        let Parts { config, readings, describe, series, post, states } = parts;
+    fn new(parts: Parts, outlets: Outlets, stopping: Arc<AtomicBool>) -> Self {
+        let Parts { config, readings, describe, series, post, states, scraped: _ } = parts;
         let rules = config.fresh_rules.take();
         let count = rules.count();
         let (window, rules) = match Window::new(rules.needs(), limits(&config)) {
@@ -341,6 +360,7 @@ impl Runner {
             }
         };
         let (states, saved) = States::open(&states);
+        outlets.interest.send_replace(Arc::new(Interest::new(rules.needs())));
         let mut runner = Self {
             readings,
             describe,
@@ -349,6 +369,8 @@ impl Runner {
             states,
             engine: Engine::new(rules, settings(&config)),
             source: Source::default(),
+            targets: BTreeMap::new(),
+            awaited: None,
             window,
             target: target(&config),
             external: external(&config),
@@ -361,13 +383,13 @@ impl Runner {
             unsent: VecDeque::new(),
             blocked: None,
             told: Told { reloaded: true, ..Told::default() },
-            tell,
-            fire,
-            crowded: false,
+            outlets,
+            crowded: None,
             stopping,
             unread: Unread { keep: config.rules.keep_last_state_on_missing, ..Unread::default() },
         };
         runner.source = runner.window.source(runner.target.clone());
+        runner.awaited = (!config.scrape.is_empty()).then(|| runner.window.source(UNLABELLED));
         if let Some(saved) = saved {
             runner.restore(saved);
         }
@@ -417,7 +439,12 @@ impl Runner {
         told.into_iter().for_each(|(time, transition)| self.queue(time, transition));
     }
 
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut stop: oneshot::Receiver<()>) -> Last {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Command>,
+        mut scraped: mpsc::Receiver<Event>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Last {
         // With what fired before a restart.
         self.show();
         loop {
@@ -428,6 +455,7 @@ impl Runner {
                 _ = &mut stop => break,
                 // The end of the sampler is the app's business.
                 Ok(()) = self.readings.changed() => self.take_reading(),
+                Some(event) = scraped.recv() => self.take_scraped(event),
                 Some(command) = inbox.recv() => self.obey(command),
                 () = tokio::time::sleep(wake) => {}
             }
@@ -485,6 +513,7 @@ impl Runner {
                     return self.tell();
                 }
                 self.rules = rules.count();
+                self.outlets.interest.send_replace(Arc::new(Interest::new(rules.needs())));
                 self.engine.set_external_labels(Labels::new(config.labels.iter()));
                 let resolved = self.engine.reload(rules, now(), &mut self.window);
                 self.redactor = config.logs.redactor.for_operators();
@@ -556,17 +585,74 @@ impl Runner {
             }
         }
         let crowded = round.end().left_out;
+        self.note_crowd(self.source, crowded);
         if self.unread.keep {
             let failed = |status: &&Status| matches!(status.state, collectors::State::Failed(_));
             let failed: Vec<&str> = reading.collectors.iter().filter(failed).map(|status| status.name).collect();
             self.unread.failed(|collector| failed.contains(&collector));
         }
-        if let Some(error) = &crowded
-            && !self.crowded
-        {
-            warn!("{error} (rules.max_series)");
+    }
+
+    /// Says that there are too many series, until whoever brought too many has room.
+    fn note_crowd(&mut self, source: Source, left_out: Option<TooMany>) {
+        match left_out {
+            Some(error) if self.crowded.is_none() => {
+                warn!("{error} (rules.max_series)");
+                self.crowded = Some(source);
+            }
+            None if self.crowded == Some(source) => self.crowded = None,
+            _ => {}
         }
-        self.crowded = crowded.is_some();
+    }
+
+    fn take_scraped(&mut self, event: Event) {
+        match event {
+            Event::Targets(ids) => {
+                let gone: Vec<u64> = self.targets.keys().filter(|id| !ids.contains(id)).copied().collect();
+                for source in gone.iter().filter_map(|id| self.targets.remove(id)).chain(self.awaited.take()) {
+                    self.window.remove(source, now());
+                    self.crowded = self.crowded.filter(|crowded| *crowded != source);
+                }
+                for id in ids {
+                    self.targets.entry(id).or_insert_with(|| self.window.source(UNLABELLED));
+                }
+            }
+            Event::Scraped(scraped) if self.rules > 0 => self.feed_scraped(&scraped),
+            Event::Scraped(_) => {}
+        }
+    }
+
+    /// Their labels are on the samples: relabelling has had them.
+    fn feed_scraped(&mut self, scraped: &Scraped) {
+        // One that is not there was removed while it was scraped.
+        let Some(source) = self.targets.get(&scraped.target).copied() else { return };
+        let mut round = match self.window.round(source, scraped.time) {
+            Ok(round) => round,
+            Err(error) => return tracing::debug!("{error}"),
+        };
+        let mut name = None;
+        let mut wanted = false;
+        for Scrape { series, value, time } in &scraped.samples {
+            if time.is_some() {
+                continue;
+            }
+            if name != Some(&*series.name) {
+                name = Some(&*series.name);
+                wanted = round.family(&series.name);
+            }
+            if wanted {
+                round.sample(series.labels.iter(), *value);
+            }
+        }
+        let crowded = round.end().left_out;
+        // Whoever gives times of its own says itself when something ends, by not giving it for a while.
+        for Scrape { series, value, time } in &scraped.samples {
+            if let Some(time) = *time {
+                let labels = Labels::new(series.labels.iter().chain([(NAME, &*series.name)]));
+                self.window.add_at(&labels, Sample { time, value: *value }, scraped.time);
+            }
+        }
+        self.note_crowd(source, crowded);
     }
 
     /// A sampler that hangs is a target that is down: `up` is 0, and everything else has ended.
@@ -706,7 +792,7 @@ impl Runner {
         }
         order::sort_by(&mut firing, &|a, b| a.fingerprint.cmp(&b.fingerprint));
         let same = |a: &Alert, b: &Alert| (&a.fingerprint, a.fired_at) == (&b.fingerprint, b.fired_at);
-        self.fire.send_if_modified(|before| {
+        self.outlets.fire.send_if_modified(|before| {
             let equal = |before: &Arc<Vec<Alert>>| {
                 before.len() == firing.len() && before.iter().zip(&firing).all(|(a, b)| same(a, b))
             };
@@ -728,7 +814,7 @@ impl Runner {
     }
 
     fn tell(&self) {
-        self.tell.send_replace(Arc::new(self.told.clone()));
+        self.outlets.tell.send_replace(Arc::new(self.told.clone()));
     }
 }
 

@@ -70,6 +70,7 @@ impl Run {
             series: Shared::default(),
             post: Some(post.clone()),
             states: spool.directory,
+            scraped: tokio::sync::mpsc::channel(1).1,
         };
         let (handle, running) = spawn(parts).unwrap();
         send.send_replace(Some(Arc::new(reading())));
@@ -211,6 +212,7 @@ async fn a_sampler_that_hangs_is_a_target_that_is_down() {
         series: Shared::default(),
         post: None,
         states: folder.path().to_owned(),
+        scraped: tokio::sync::mpsc::channel(1).1,
     };
     let (handle, running) = spawn(parts).unwrap();
     let becomes = async |expr: &str, values: &[f64]| {

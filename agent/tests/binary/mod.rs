@@ -15,6 +15,7 @@ mod publishing;
 mod push;
 mod rules;
 mod sample;
+mod scrape;
 mod signals;
 mod startup;
 pub(crate) mod support;

@@ -97,34 +97,38 @@ pub fn metrics(head: &Head, body: Metrics, rules: &Rules, now: Timestamp) -> Map
     let metadata = |own: &LabelSet| own_metadata(&head.host, &body.labels, own, original_time.as_deref());
     // Most gauges have no labels of their own.
     let plain = metadata(&LabelSet::default());
-    let sample = |metric_name: &str, own: &LabelSet, value: Value| -> Result<MetricRow, Box<PipelineRecord>> {
-        let stage = Stage::of(metric_name).as_str();
-        let object = if own.is_empty() { plain.clone() } else { metadata(own) };
-        match object {
-            Some(object) if check_row(&job_id, stage, metric_name, value).is_ok() => Ok(MetricRow {
-                job_id: job_id.clone(),
-                stage: stage.into(),
-                metric_name: metric_name.to_owned(),
-                metric_value: value.0,
-                metadata: Some(object),
-                recorded_at,
-            }),
-            // It is refused with all that belongs to it.
-            _ => Err(Box::new(PipelineRecord {
-                job_id: job_id.to_string(),
-                stage: stage.to_owned(),
-                metric_name: metric_name.to_owned(),
-                metric_value: value,
-                metadata: Some(merged(&body.labels, own)),
-                recorded_at: None,
-            })),
-        }
-    };
-    let gauges = body.gauges.iter().map(|gauge| sample(&gauge.name, &gauge.labels, gauge.value));
-    let samples = body
-        .families
-        .iter()
-        .flat_map(|family| family.samples.iter().map(|one| sample(&family.name, &one.labels, one.value)));
+    let sample =
+        |stage: Stage, metric_name: &str, own: &LabelSet, value: Value| -> Result<MetricRow, Box<PipelineRecord>> {
+            let stage = stage.as_str();
+            let object = if own.is_empty() { plain.clone() } else { metadata(own) };
+            match object {
+                Some(object) if check_row(&job_id, stage, metric_name, value).is_ok() => Ok(MetricRow {
+                    job_id: job_id.clone(),
+                    stage: stage.into(),
+                    metric_name: metric_name.to_owned(),
+                    metric_value: value.0,
+                    metadata: Some(object),
+                    recorded_at,
+                }),
+                // It is refused with all that belongs to it.
+                _ => Err(Box::new(PipelineRecord {
+                    job_id: job_id.to_string(),
+                    stage: stage.to_owned(),
+                    metric_name: metric_name.to_owned(),
+                    metric_value: value,
+                    metadata: Some(merged(&body.labels, own)),
+                    recorded_at: None,
+                })),
+            }
+        };
+    let gauges =
+        body.gauges.iter().map(|gauge| sample(Stage::of(&gauge.name), &gauge.name, &gauge.labels, gauge.value));
+    let samples = body.families.iter().flat_map(|family| {
+        // An application's `cpu_percent` is not the host's.
+        let stage = if family.scraped { Stage::Scrape } else { Stage::of(&family.name) };
+        family.samples.iter().map(move |one| (stage, &family.name, one))
+    });
+    let samples = samples.map(|(stage, name, one)| sample(stage, name, &one.labels, one.value));
     mapped.rows.reserve(body.gauges.len());
     for row in gauges.chain(samples) {
         match row {
@@ -343,9 +347,26 @@ mod tests {
                 {"name": "disk_percent", "labels": {"mountpoint": "/"}, "value": 40},
                 {"name": "swap_percent", "value": "NaN"}
             ],
-            "families": [{"name": "node_load1", "type": "gauge", "samples": [{"labels": {"host": "mine"}, "value": 0.5}]}],
+            "families": [
+                {"name": "node_load1", "type": "gauge", "samples": [{"labels": {"host": "mine"}, "value": 0.5}]},
+            ],
             "processes": [{"pid": 42, "name": "busy", "cpu_percent": 99.0, "memory_percent": 1.5, "resident_memory_bytes": 1}]
         }))
+    }
+
+    #[test]
+    fn what_was_scraped_is_no_gauge_of_the_host() {
+        let family = |scraped: bool| {
+            json!({"name": "cpu_percent", "type": "gauge", "scraped": scraped, "samples": [
+            {"labels": {"job": "shop", "instance": "h:1"}, "value": 7}]})
+        };
+        let families = [family(true), family(false)];
+        let body: Metrics = body(json!({"interval_seconds": 10.0, "gauges": [], "families": families}));
+        let mapped = metrics(&head(now()), body, &Rules::default(), now());
+        let rows: Vec<_> = mapped.rows.iter().map(|row| (&*row.job_id, &*row.stage, row.metric_value)).collect();
+        assert_eq!(rows, [("host:web-01", "scrape", 7.0), ("host:web-01", "cpu", 7.0)]);
+        let metadata = mapped.rows[0].metadata.as_ref().unwrap().parse();
+        assert_eq!(metadata["job"], "shop");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum Stage {
     Network,
     /// One process.
     Process,
+    /// What the agent scraped from an application, whatever its name.
+    Scrape,
     /// Everything else.
     System,
 }
@@ -49,7 +51,7 @@ const PREFIXES: &[(&str, Stage)] = &[
 ];
 
 impl Stage {
-    /// The stage of a gauge or family, by its name.
+    /// The stage of what a host measures itself, by its name.
     pub fn of(metric_name: &str) -> Self {
         PREFIXES.iter().find(|(prefix, _)| metric_name.starts_with(prefix)).map_or(Stage::System, |(_, stage)| *stage)
     }
@@ -63,6 +65,7 @@ impl Stage {
             Stage::Disk => "disk",
             Stage::Network => "network",
             Stage::Process => "process",
+            Stage::Scrape => "scrape",
             Stage::System => "system",
         }
     }

@@ -94,6 +94,7 @@ fn durable_messages() {
         families: vec![Family {
             name: "app_quantile".into(),
             kind: FamilyType::Gauge,
+            scraped: true,
             samples: vec![
                 Sample { labels: labels([("le", "0.5")]), value: Value(f64::NAN) },
                 Sample { labels: labels([("le", "+Inf")]), value: Value(f64::INFINITY) },

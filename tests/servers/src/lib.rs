@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager, a mail server and the ClickHouse engine on free loopback
+//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager, node_exporter, a mail server and the ClickHouse engine on free loopback
 //! ports, in temporary folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
@@ -11,6 +11,7 @@ mod alertmanager;
 mod clickhouse;
 pub mod http;
 mod mosquitto;
+mod node_exporter;
 mod postgres;
 mod program;
 mod prometheus;
@@ -21,6 +22,7 @@ mod tail;
 pub use alertmanager::Alertmanager;
 pub use clickhouse::{ClickHouse, python, workspace};
 pub use mosquitto::Mosquitto;
+pub use node_exporter::NodeExporter;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};
 pub use prometheus::{Prometheus, promtool};

@@ -58,6 +58,11 @@ impl Prometheus {
         self.server.log()
     }
 
+    /// Where it answers, as `HOST:PORT`.
+    pub fn place(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Asks it for a page.
     pub fn get(&self, path: &str) -> http::Answer {
         http::ask(SocketAddr::from(([127, 0, 0, 1], self.port)), "GET", path, b"")

@@ -8,14 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::snapshot::{Labels, MetricType};
+use crate::tokens::{Bounds, Cursor, Escapes, is_metric_byte, shown, unescaped_help, value};
 use ::rules::order;
 
-/// More labels on one sample are a mistake.
-const MAX_LABELS: usize = 64;
-/// Names and values of labels: more bytes are a mistake, and go into every scrape.
-const MAX_LABEL_BYTES: usize = 4096;
-/// Likewise for a metric's name.
-const MAX_NAME_BYTES: usize = 256;
+/// A program that wrote more than this made a mistake, and it would go into every scrape.
+const BOUNDS: Bounds = Bounds { labels: 64, label_bytes: 4096, name_bytes: 256 };
 
 /// A family as a file has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +116,7 @@ struct File {
 impl File {
     fn line(&mut self, line: &str) -> Result<(), String> {
         self.line += 1;
-        let mut cursor = Cursor { rest: line };
+        let mut cursor = Cursor::new(line);
         cursor.blanks();
         match cursor.rest.strip_prefix('#') {
             Some(comment) => self.comment(comment),
@@ -130,7 +127,7 @@ impl File {
 
     /// Only HELP and TYPE mean something, and only with a name behind them.
     fn comment(&mut self, text: &str) -> Result<(), String> {
-        let mut cursor = Cursor { rest: text };
+        let mut cursor = Cursor::new(text);
         cursor.blanks();
         let keyword = cursor.until_blank();
         if !matches!(keyword, "HELP" | "TYPE") {
@@ -141,7 +138,7 @@ impl File {
         if name.is_empty() || !(cursor.rest.is_empty() || cursor.rest.starts_with([' ', '\t'])) {
             return Err(format!("{keyword} names no metric: {:?}", shown(text)));
         }
-        check_name(name)?;
+        BOUNDS.check_name(name)?;
         if cursor.rest.is_empty() {
             return Ok(());
         }
@@ -209,9 +206,10 @@ impl File {
         if name.is_empty() {
             return Err(format!("{:?} does not begin with a metric's name", shown(cursor.rest)));
         }
-        check_name(name)?;
+        BOUNDS.check_name(name)?;
         cursor.blanks();
-        let labels = if cursor.take('{') { labels(&mut cursor)? } else { Labels::none() };
+        let labels = if cursor.take('{') { cursor.labels(&BOUNDS, Escapes::Known)? } else { Vec::new() };
+        let labels = Labels::owned(labels);
         cursor.blanks();
         let value = value(cursor.until_blank())?;
         cursor.blanks();
@@ -319,162 +317,6 @@ fn complete(group: &mut Vec<ParsedSample>) -> Result<(), String> {
         }
         (None, None) => Err("has neither a count nor a bucket of all observations".to_owned()),
     }
-}
-
-/// What is left of a line.
-struct Cursor<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Cursor<'a> {
-    fn blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        match self.rest.strip_prefix(character) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn until_blank(&mut self) -> &'a str {
-        let end = self.rest.find([' ', '\t']).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        word
-    }
-
-    /// A name of these bytes that does not begin with a digit; empty where there is none.
-    fn name(&mut self, allowed: fn(u8) -> bool) -> &'a str {
-        let bytes = self.rest.as_bytes();
-        let end = match bytes.first() {
-            Some(first) if allowed(*first) && !first.is_ascii_digit() => {
-                bytes.iter().position(|byte| !allowed(*byte)).unwrap_or(bytes.len())
-            }
-            _ => 0,
-        };
-        // Only ASCII lies before `end`.
-        let (name, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        name
-    }
-}
-
-fn is_label_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn is_metric_byte(byte: u8) -> bool {
-    is_label_byte(byte) || byte == b':'
-}
-
-fn check_name(name: &str) -> Result<(), String> {
-    if name.len() > MAX_NAME_BYTES {
-        return Err(format!("the name {:?}… has more than {MAX_NAME_BYTES} bytes", shown(name)));
-    }
-    Ok(())
-}
-
-/// Behind the opening brace.
-fn labels(cursor: &mut Cursor<'_>) -> Result<Labels, String> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    loop {
-        cursor.blanks();
-        if cursor.take('}') {
-            return Ok(Labels::owned(pairs));
-        }
-        let name = cursor.name(is_label_byte);
-        if name.is_empty() {
-            return Err(format!("{:?} does not begin with a label's name", shown(cursor.rest)));
-        }
-        if name == "__name__" {
-            return Err("the label __name__ is Prometheus' own".to_owned());
-        }
-        if pairs.iter().any(|(known, _)| known == name) {
-            return Err(format!("the label {name} comes twice"));
-        }
-        cursor.blanks();
-        if !cursor.take('=') {
-            return Err(format!("no '=' behind the label {name}"));
-        }
-        cursor.blanks();
-        if !cursor.take('"') {
-            return Err(format!("the value of the label {name} is not in quotes"));
-        }
-        let value = quoted(cursor).map_err(|what| format!("the label {name} {what}"))?;
-        if name.len() + value.len() > MAX_LABEL_BYTES {
-            return Err(format!("the label {:?} has more than {MAX_LABEL_BYTES} bytes", shown(name)));
-        }
-        pairs.push((name.to_owned(), value));
-        if pairs.len() > MAX_LABELS {
-            return Err(format!("a sample has more than {MAX_LABELS} labels"));
-        }
-        cursor.blanks();
-        if !cursor.take(',') && !cursor.rest.starts_with('}') {
-            return Err(format!("no ',' or '}}' behind the label {name}"));
-        }
-    }
-}
-
-/// A label's value up to its closing quote, which is taken too.
-fn quoted(cursor: &mut Cursor<'_>) -> Result<String, String> {
-    let mut value = String::new();
-    loop {
-        let Some(at) = cursor.rest.find(['"', '\\']) else { return Err("has no closing quote".to_owned()) };
-        value.push_str(&cursor.rest[..at]);
-        cursor.rest = &cursor.rest[at..];
-        if cursor.take('"') {
-            return Ok(value);
-        }
-        cursor.take('\\');
-        if cursor.take('n') {
-            value.push('\n');
-        } else if cursor.take('"') {
-            value.push('"');
-        } else if cursor.take('\\') {
-            value.push('\\');
-        } else {
-            return Err(format!("has the escape \\{}", cursor.rest.chars().next().unwrap_or(' ')));
-        }
-    }
-}
-
-/// Backslash and newline are escaped in help texts, quotes are not.
-fn unescaped_help(text: &str) -> Result<String, String> {
-    let mut help = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        help.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let (character, written) = match rest.as_bytes().first() {
-            Some(b'n') => ('n', '\n'),
-            Some(b'\\') => ('\\', '\\'),
-            _ => return Err(format!("the help has the escape \\{}", rest.chars().next().unwrap_or(' '))),
-        };
-        help.push(written);
-        rest = rest.strip_prefix(character).unwrap_or(rest);
-    }
-    help.push_str(rest);
-    Ok(help)
-}
-
-fn value(text: &str) -> Result<f64, String> {
-    let fault = || format!("{:?} is no value", shown(text));
-    let value: f64 = text.parse().map_err(|_| fault())?;
-    // Digits that make an infinity are a number too large to hold.
-    if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
-        return Err(fault());
-    }
-    Ok(value)
-}
-
-/// Enough to recognise it in a log line.
-fn shown(text: &str) -> &str {
-    text.char_indices().nth(60).map_or(text, |(at, _)| &text[..at])
 }
 
 #[cfg(test)]
@@ -622,7 +464,7 @@ mod tests {
 
     #[test]
     fn labels_and_names_have_bounds() {
-        let many: String = (0..=MAX_LABELS).map(|i| format!("l{i}=\"x\",")).collect();
+        let many: String = (0..=BOUNDS.labels).map(|i| format!("l{i}=\"x\",")).collect();
         assert!(error(&format!("a{{{many}}} 1\n")).contains("more than 64 labels"));
         assert!(error(&format!("a{{x=\"{}\"}} 1\n", "é".repeat(2048))).contains("more than 4096 bytes"));
         assert!(error(&format!("{} 1\n", "a".repeat(257))).contains("more than 256 bytes"));

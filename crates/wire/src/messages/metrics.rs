@@ -48,6 +48,9 @@ pub struct Family {
     /// Prometheus type.
     #[serde(rename = "type")]
     pub kind: FamilyType,
+    /// Whether the agent scraped it from an application: then its samples have the labels `job` and `instance`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scraped: bool,
     /// Its samples.
     pub samples: Vec<Sample>,
 }
