@@ -42,3 +42,10 @@ impl NodeExporter {
         self.server.log()
     }
 }
+
+impl Drop for NodeExporter {
+    fn drop(&mut self) {
+        // It does not hear the signal by which the others are stopped.
+        self.server.stop("KILL");
+    }
+}

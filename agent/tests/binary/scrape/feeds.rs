@@ -216,7 +216,8 @@ fn credentials_stay_with_the_target() {
          headers = {{ 'X-Scope' = 'shop' }}\nheader_files = {{ 'X-Api-Key' = '{key}' }}\nparams = {{ a = ['1'] }}",
         target.place()
     );
-    let agent = Files::new(ALL).setup(&table).start();
+    let files = Files::new(ALL);
+    let agent = files.setup(&table).start();
     becomes(&agent, "{__name__=~\"app_.*\"}", &[0.0]);
     assert!(!agent.log().contains("hush") && !agent.get("/").body.contains("hush"));
 }

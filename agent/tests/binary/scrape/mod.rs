@@ -64,9 +64,11 @@ fn query(agent: &Agent, expression: &str) -> BTreeMap<String, f64> {
     series(&agent.get(&format!("/api/v1/query?query={}", encoded(expression))).body)
 }
 
-/// Waits until an expression gives these values, in the order of their series.
+/// Waits until an expression gives these values, in whatever order.
 fn becomes(agent: &Agent, expression: &str, values: &[f64]) {
     wait_for(&format!("{expression} is {values:?}"), || {
-        query(agent, expression).into_values().eq(values.iter().copied()).then_some(())
+        let mut found: Vec<f64> = query(agent, expression).into_values().collect();
+        found.sort_by(f64::total_cmp);
+        (found == values).then_some(())
     });
 }

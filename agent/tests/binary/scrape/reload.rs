@@ -13,13 +13,13 @@ fn a_reload_keeps_the_series_of_targets_that_stay() {
     };
     let setup = files.setup(&table([&stays, &goes], ""));
     let agent = setup.start();
-    becomes(&agent, "sort(app_x)", &[1.0, 2.0]);
+    becomes(&agent, "app_x", &[1.0, 2.0]);
     let counted = format!("count_over_time(app_x{{instance=\"{}\"}}[5m])", stays.place());
     let count = || query(&agent, &counted).into_values().next().unwrap_or_default();
     test_servers::wait_for("some scrapes", || (count() >= 5.0).then_some(()));
 
     agent.reload(&setup.clone().set("scrape", tables_of(&table([&stays, &comes], "sample_limit = 10"))));
-    becomes(&agent, "sort(app_x)", &[1.0, 3.0]);
+    becomes(&agent, "app_x", &[1.0, 3.0]);
     assert!(count() >= 5.0, "its samples are there");
     becomes(&agent, &format!("up{{instance=\"{}\"}}", goes.place()), &[]);
     let before = count();
@@ -29,7 +29,7 @@ fn a_reload_keeps_the_series_of_targets_that_stay() {
     // A faulty file changes nothing.
     agent.reload(&setup.clone().set("scrape", tables_of("[[scrape]]\njob = 'app'\n")));
     agent.says("scrape[0].targets: is empty");
-    becomes(&agent, "sort(app_x)", &[1.0, 3.0]);
+    becomes(&agent, "app_x", &[1.0, 3.0]);
     // Without targets nothing is left.
     agent.reload(&setup.set("scrape", toml::Value::Array(Vec::new())));
     becomes(&agent, "{job=\"app\"}", &[]);
@@ -49,7 +49,7 @@ fn target_files_are_taken_up_as_they_change() {
     let agent = files.setup(&table).start();
     becomes(&agent, "app_x{zone=\"z\"}", &[1.0]);
     write(format!("[{}, {}]", group(&one), group(&two)));
-    becomes(&agent, "sort(app_x)", &[1.0, 2.0]);
+    becomes(&agent, "app_x", &[1.0, 2.0]);
     write("[{\"targets\": [\"a/b\"]}]".to_owned());
     becomes(&agent, "app_x", &[]);
     agent.says("\"a/b\" is no HOST:PORT");

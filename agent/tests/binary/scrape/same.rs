@@ -139,9 +139,10 @@ fn the_same_targets_give_the_same_series_as_prometheus() {
             *job == "app-node"
         )
     });
+    let files = Files::new(ALL);
     let both = Both {
         prometheus: Prometheus::start(&yaml.collect::<String>()),
-        agent: Files::new(ALL).setup(&toml.collect::<String>()).start(),
+        agent: files.setup(&toml.collect::<String>()).start(),
     };
     // `scrape_series_added` is of the first scrape only.
     assert_eq!(both.agree("app-classic", true), 12 + 4);
