@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn faults_name_the_key_and_quote_nothing() {
         let said = |tls: Tls| tls.configuration().unwrap_err().to_string();
-        assert_eq!(said(Tls { ca: Some(b"x".to_vec()), ..Tls::default() }), "`ca_file` holds no certificate in PEM form");
+        assert_eq!(
+            said(Tls { ca: Some(b"x".to_vec()), ..Tls::default() }),
+            "`ca_file` holds no certificate in PEM form"
+        );
         let tls = Tls { identity: Some((b"hush".to_vec(), b"hush".to_vec())), ..Tls::default() };
         assert!(!format!("{tls:?}").contains("hush"), "{tls:?}");
         assert!(!said(tls).contains("hush"));
