@@ -141,11 +141,12 @@ impl Handler for Server {
                 "/metrics" => self.metrics(&request).await,
                 "/api/v1/query" => self.query(&request).await,
                 "/api/v1/probes" => self.probe_states(),
+                "/api/v1/targets" => self.targets(),
                 "/healthz" => text(StatusCode::OK, "ok"),
                 "/readyz" => self.ready(),
                 _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
             },
-            ("/" | "/metrics" | "/api/v1/query" | "/api/v1/probes" | "/healthz" | "/readyz", _) => {
+            ("/" | "/metrics" | "/api/v1/query" | "/api/v1/probes" | "/api/v1/targets" | "/healthz" | "/readyz", _) => {
                 method_not_allowed("GET, HEAD")
             }
             _ => text(StatusCode::NOT_FOUND, "nothing here; / lists what there is"),
@@ -206,6 +207,14 @@ impl Server {
         match serde_json::to_vec(&serde_json::json!({"status": "success", "data": states})) {
             Ok(body) => content(StatusCode::OK, "application/json", body),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("BUG: {error}")),
+        }
+    }
+
+    /// Who is scraped, and why somebody is down.
+    fn targets(&self) -> Response {
+        match self.scrape.get() {
+            Some(scrape) => content(StatusCode::OK, "application/json", scrape.json().to_string()),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "the agent is starting"),
         }
     }
 

@@ -6,10 +6,12 @@ use daemon::http::Web;
 use rules::group::{Due, Engine, Settings};
 use rules::template::{Data, Template};
 use utilizer_agent::collectors::systemd::{Incoming, incoming, rows};
-use utilizer_agent::exposition::Format;
+use utilizer_agent::exposition::Format as Exposition;
 use utilizer_agent::host;
 use utilizer_agent::pattern::Pattern;
 use utilizer_agent::push::{logs, pipeline};
+use utilizer_agent::scrape::relabel::{Action, RelabelSection, relabel};
+use utilizer_agent::scrape::text::{Format, Page};
 use wire::Timestamp;
 use wire::messages::{Confirmation, Control, Logs, Metrics, Pipeline, Status};
 
@@ -27,6 +29,8 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("promql", |data| with_text(data, promql)),
     ("template", |data| with_text(data, template)),
     ("rule-file", |data| with_text(data, rule_file)),
+    ("scrape-page", scrape_page),
+    ("relabel", |data| with_text(data, relabelled)),
     ("probes", utilizer_agent::probes::read_anything),
 ];
 
@@ -44,7 +48,7 @@ fn with_text(data: &[u8], run: impl Fn(&str)) {
 fn http_head(text: &str) {
     daemon::http::pairs(text).for_each(drop);
     let _ = daemon::http::accepts_gzip(text);
-    let _ = Format::negotiated(text);
+    let _ = Exposition::negotiated(text);
 }
 
 fn config(text: &str) {
@@ -113,6 +117,40 @@ fn segment(data: &[u8]) {
     drop(spool::inspect(&dir).expect("the folder can be read").to_string());
     let next = log.next();
     assert_eq!(log.append(b"", b"more").expect("there is room"), next);
+}
+
+/// A page of a target: its samples have names and labels, or the line is named that is wrong.
+fn scrape_page(data: &[u8]) {
+    for format in [Format::Classic, Format::OpenMetrics] {
+        let Ok(mut page) = Page::new(data, format) else { continue };
+        while let Ok(Some(line)) = page.next_line() {
+            if let Ok(labels) = Page::labels(&line) {
+                assert!(labels.first().is_some_and(|(name, value)| name == "__name__" && !value.is_empty()));
+            }
+        }
+    }
+}
+
+/// Lines of a text as a rule's expression, replacement, target and value.
+fn relabelled(text: &str) {
+    let mut lines = text.split('\n').map(str::to_owned);
+    let mut next = || lines.next().unwrap_or_default();
+    let (regex, replacement, target_label, value) = (next(), next(), next(), next());
+    for action in [Action::Replace, Action::Keep, Action::LabelMap, Action::LabelDrop, Action::Lowercase] {
+        let section = RelabelSection {
+            regex: regex.clone(),
+            replacement: replacement.clone(),
+            target_label: target_label.clone(),
+            source_labels: vec!["a".to_owned()],
+            action,
+            ..RelabelSection::default()
+        };
+        if let Ok(rule) = section.checked() {
+            let mut labels = vec![("a".to_owned(), value.clone()), ("b".to_owned(), "x".to_owned())];
+            relabel(&[rule], &mut labels);
+            assert!(labels.len() <= 4 && labels.iter().skip(2).all(|(_, value)| !value.is_empty()));
+        }
+    }
 }
 
 /// An expression that parses prints as one that parses and prints the same; one that does not says where.

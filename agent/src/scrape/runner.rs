@@ -145,6 +145,11 @@ impl Handle {
         }
     }
 
+    /// The targets and how they are, in the form of Prometheus' interface.
+    pub fn json(&self) -> serde_json::Value {
+        self.0.tally.json()
+    }
+
     /// As a part of the landing page.
     pub fn html(&self, escape: impl Fn(&str) -> String) -> String {
         self.0.tally.html(MOST_SHOWN, escape)

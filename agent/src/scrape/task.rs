@@ -148,15 +148,15 @@ impl Task {
     fn after(&self, planned: Instant, interval: Duration) -> Instant {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let interval = millis(interval).max(1);
-        let late = millis(planned.elapsed()) / interval;
-        if late > 0 {
-            self.shared.tally.missed(late);
+        let since = millis(planned.elapsed());
+        if since >= interval {
+            self.shared.tally.missed(since / interval);
         }
-        // Half an interval on, so that a clock that is a little behind does not give the same moment again.
-        let from = millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        let from = from.saturating_add(interval / 2);
+        // Half an interval behind the one that was planned at least: a clock that is a little behind gave that one again.
+        let ahead = (interval / 2).saturating_sub(since);
+        let now = millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         let offset = millis(self.assigned.target.offset(&self.shared.seed)) % interval;
-        let wait = interval / 2 + (offset + interval - from % interval) % interval;
+        let wait = ahead + (offset + interval - now.saturating_add(ahead) % interval) % interval;
         Instant::now() + Duration::from_millis(wait)
     }
 

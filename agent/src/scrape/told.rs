@@ -118,6 +118,21 @@ impl Tally {
         out.value(inner.file_faults as f64);
     }
 
+    /// In the form of Prometheus' `/api/v1/targets`, as far as it goes.
+    pub(super) fn json(&self) -> serde_json::Value {
+        let inner = self.lock();
+        let targets = inner.targets.values().map(|state| {
+            serde_json::json!({
+                "scrapePool": state.job,
+                "labels": {"job": state.job, "instance": state.instance},
+                "health": health(state),
+                "lastError": state.fault,
+                "lastScrapeDuration": state.took.as_secs_f64(),
+            })
+        });
+        serde_json::json!({"status": "success", "data": {"activeTargets": targets.collect::<Vec<_>>()}})
+    }
+
     /// As a part of the landing page; nothing where nothing is scraped.
     pub(super) fn html(&self, most: usize, escape: impl Fn(&str) -> String) -> String {
         let inner = self.lock();

@@ -121,6 +121,13 @@ fn targets_that_misbehave_are_down_and_hold_nobody_up() {
     for part in ["it answers 401 (Unauthorized)", "insecure", "can't read /nonexistent/token"].iter().step_by(2) {
         assert!(agent.log().contains(part), "{part}");
     }
+    let targets: serde_json::Value = serde_json::from_str(&agent.get("/api/v1/targets").body).unwrap();
+    let target = |job: &str| {
+        let targets = targets["data"]["activeTargets"].as_array().unwrap();
+        targets.iter().find(|target| target["scrapePool"] == job).cloned().unwrap()
+    };
+    assert_eq!((&target("app-good")["health"], &target("app-denied")["health"]), (&"up".into(), &"down".into()));
+    assert!(target("app-denied")["lastError"].as_str().unwrap().contains("it answers 401"));
     let page = agent.get("/").body;
     assert!(page.contains("<h2>Targets</h2>") && page.contains("it sends on more than 10 times"), "{page}");
 }
