@@ -55,7 +55,7 @@ impl TlsFiles {
             (None, None) => None,
             _ => return Err("cert_file and key_file go together; one of them is missing".to_owned()),
         };
-        let configuration = Tls { ca, identity }.configuration().map_err(|e| e.to_string())?;
+        let configuration = Tls { ca, identity, ..Tls::default() }.configuration().map_err(|e| e.to_string())?;
         Ok(MakeRustlsConnect::new(configuration))
     }
 
