@@ -26,11 +26,11 @@ twice 1
 twice 2
 "#;
 
-const OPEN: &str = r#"# TYPE o counter
-# UNIT o seconds
-# HELP o Help.
-o_total{x="1"} 5 # {trace_id="t"} 1 1700000000
-o_created{x="1"} 1700000000.25
+const OPEN: &str = r#"# TYPE o_seconds counter
+# UNIT o_seconds seconds
+# HELP o_seconds Help.
+o_seconds_total{x="1"} 5 # {trace_id="t"} 1 1700000000
+o_seconds_created{x="1"} 1700000000.25
 # TYPE g gauge
 g -0.5
 # TYPE i info
