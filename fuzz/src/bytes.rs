@@ -9,14 +9,17 @@ use utilizer_agent::collectors::systemd::{Incoming, incoming, rows};
 use utilizer_agent::exposition::Format as Exposition;
 use utilizer_agent::host;
 use utilizer_agent::pattern::Pattern;
-use utilizer_agent::push::{logs, pipeline};
+use utilizer_agent::push::{logs::Pushed, pipeline};
 use utilizer_agent::scrape::relabel::{Action, RelabelSection, relabel};
 use utilizer_agent::scrape::text::{Format, Page};
+use utilizer_logs::{LogsSection, Origin, Plans, Policy, RedactSection, Stream};
 use wire::Timestamp;
 use wire::messages::{Confirmation, Control, Logs, Metrics, Pipeline, Status};
 
 pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
-    ("push-logs", |data| drop(logs::parse(data, now()).map(|logs| wire::encode(&logs)))),
+    ("push-logs", pushed_logs),
+    ("log-lines", log_lines),
+    ("redaction", |data| with_text(data, redaction)),
     ("push-pipeline", |data| drop(pipeline::parse(data, now()).map(|metrics| wire::encode(&metrics)))),
     ("http-head", |data| with_text(data, http_head)),
     ("pattern", |data| with_text(data, |text| drop(Pattern::new(text).map(|pattern| pattern.matches("sda1"))))),
@@ -64,6 +67,60 @@ fn messages(data: &[u8]) {
     let _ = wire::decode_state::<Status>("status", data);
     let _ = wire::decode_state::<Confirmation>("confirmed", data);
     let _ = wire::decode_state::<Control>("control", data);
+}
+
+/// What is pushed, as it goes into the spool.
+fn pushed_logs(data: &[u8]) {
+    static PLANS: LazyLock<Plans> = LazyLock::new(|| plans(&[]));
+    if let Ok((logs, count)) = Pushed::new(&PLANS.push).take(&PLANS.push, data, now()) {
+        assert!(logs.records.len() <= count + 1);
+        wire::encode(&logs);
+    }
+}
+
+fn plans(inputs: &[&str]) -> Plans {
+    let sections: Vec<LogsSection> = inputs
+        .iter()
+        .map(|text| toml::from_str(&format!("files = [\"/{}\"]\n{text}", text.len())).expect("it is an input"))
+        .collect();
+    Plans::new(&sections, &RedactSection::default(), &|_| None).expect("the inputs have no fault")
+}
+
+/// Lines in every format, joined or not: each that is not empty is in a record, and the position is behind the last one.
+fn log_lines(data: &[u8]) {
+    static PLANS: LazyLock<Plans> = LazyLock::new(|| {
+        plans(&[
+            "",
+            "format = \"json\"",
+            "format = \"logfmt\"",
+            "format = \"access\"",
+            "format = \"syslog\"",
+            "format = \"postgres\"",
+            "format = \"plain\"\nmultiline = { preset = \"traces\", max_lines = 3 }",
+            "format = \"container\"\nmultiline = { preset = \"python\" }",
+            "format = \"pattern\"\npattern = '^(?<time>\\S+) (?<level>\\w*) (?<message>.*)$'",
+        ])
+    });
+    for plan in &PLANS.inputs {
+        let (mut stream, mut policy) = (Stream::new(plan, Origin::default()), Policy::new(plan));
+        let (mut out, mut end) = (Vec::new(), 0);
+        for line in data.split(|byte| *byte == b'\n') {
+            end += line.len() as u64 + 1;
+            stream.line(&mut policy, line, end, 0, now(), &mut out);
+            assert!(stream.done() <= end);
+        }
+        stream.flush(&mut policy, now(), &mut out);
+        assert_eq!(stream.done(), end);
+        policy.tick(now(), &mut out);
+        out.iter().for_each(|record| assert!(record.latency_ms.is_none_or(f64::is_finite)));
+    }
+}
+
+/// What was hidden once stays as it is.
+fn redaction(text: &str) {
+    static PLANS: LazyLock<Plans> = LazyLock::new(|| plans(&[]));
+    let once = PLANS.redactor.text(text);
+    assert_eq!(PLANS.redactor.text(&once), once);
 }
 
 /// The file names certificates and keys; one that names files of this machine is refused for what they hold.

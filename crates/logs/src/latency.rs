@@ -81,15 +81,18 @@ pub(crate) fn of_key(key: &str) -> Option<Option<Unit>> {
     if name.len() > 32 || !name.starts_with(['l', 'd', 'e', 't', 'p', 'r', 'q', 'L', 'D', 'E', 'T', 'P', 'R', 'Q']) {
         return None;
     }
-    let lower = name.to_ascii_lowercase();
     // As pino-http has it, in milliseconds; Kibana's and Rails' are seconds.
     if name == "responseTime" {
         return Some(Some(Unit::Millis));
     }
-    if NAMES.contains(&&*lower) {
+    let is_known = |name: &str| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if is_known(name) {
         return Some(None);
     }
-    let unit = SUFFIXES.iter().find(|(suffix, _)| lower.strip_suffix(suffix).is_some_and(|rest| NAMES.contains(&rest)));
+    let unit = SUFFIXES.iter().find(|(suffix, _)| {
+        let (base, end) = name.split_at_checked(name.len().saturating_sub(suffix.len())).unwrap_or_default();
+        end.eq_ignore_ascii_case(suffix) && is_known(base)
+    });
     unit.map(|(_, unit)| Some(*unit))
 }
 

@@ -12,19 +12,26 @@ use regex_lite::{Captures, Regex};
 #[derive(Clone)]
 pub(crate) struct Pattern {
     regex: Regex,
-    needle: Option<Box<Finder<'static>>>,
+    /// One of these is in every text that matches; empty where nothing is known.
+    needles: Vec<Finder<'static>>,
 }
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Result<Self, String> {
         let regex = Regex::new(text).map_err(|e| format!("{text:?} is not a regular expression: {e}"))?;
-        let needle = needle(text).map(|needle| Box::new(Finder::new(&needle).into_owned()));
-        Ok(Self { regex, needle })
+        let needles = needle(text).iter().map(|needle| Finder::new(needle).into_owned()).collect();
+        Ok(Self { regex, needles })
+    }
+
+    /// One of ours, with texts of which each match holds one.
+    pub(crate) fn fixed(text: &str, needles: &'static [&'static str]) -> Self {
+        let regex = Regex::new(text).unwrap_or_else(|e| unreachable!("BUG: {text}: {e}"));
+        Self { regex, needles: needles.iter().map(|needle| Finder::new(*needle)).collect() }
     }
 
     /// Whether no match is possible, as far as that is to be seen at a glance.
     fn is_far(&self, text: &str) -> bool {
-        self.needle.as_ref().is_some_and(|needle| needle.find(text.as_bytes()).is_none())
+        !self.needles.is_empty() && self.needles.iter().all(|needle| needle.find(text.as_bytes()).is_none())
     }
 
     pub(crate) fn matches(&self, text: &str) -> bool {
@@ -63,7 +70,7 @@ impl fmt::Debug for Pattern {
 }
 
 /// The longest text that stands in everything that a regular expression matches, as far as that is plain to see. None where
-/// there are alternatives, or letters that stand for both cases.
+/// there are alternatives outside of groups, or letters that stand for both cases.
 fn needle(pattern: &str) -> Option<String> {
     let (mut best, mut run) = (String::new(), String::new());
     let mut depth = 0usize;
@@ -76,7 +83,9 @@ fn needle(pattern: &str) -> Option<String> {
     };
     while let Some(c) = characters.next() {
         let literal = match c {
-            '|' => return None,
+            // What stands in a group is not looked at.
+            '|' if depth == 0 => return None,
+            '|' => None,
             '(' => {
                 // Flags may make letters stand for both cases; a name is none of the text.
                 if characters.peek() == Some(&'?') {
@@ -165,6 +174,7 @@ mod tests {
             (r"(?:abc)?def", Some("def")),
             (r"(?i)failed", None),
             ("failed|refused", None),
+            ("login (failed|refused)", Some("login ")),
             ("a", None),
             (r"\x41bc", None),
             (r"", None),

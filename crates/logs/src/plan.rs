@@ -433,7 +433,7 @@ impl Conditions<'_> {
             if section.message.is_some() {
                 fault("match", "stands in the preset".to_owned());
             }
-            condition = condition.with_message(preset.pattern);
+            condition = condition.with_message(Pattern::fixed(preset.pattern, preset.needles));
         }
         let name = section.name.clone().filter(|name| !name.is_empty());
         let name = name.or_else(|| preset.map(|preset| preset.name.to_owned())).unwrap_or_default();
@@ -469,6 +469,8 @@ struct CountPreset {
     name: &'static str,
     help: &'static str,
     pattern: &'static str,
+    /// Each line that matches has one of these.
+    needles: &'static [&'static str],
 }
 
 const COUNT_PRESETS: &[CountPreset] = &[
@@ -477,12 +479,14 @@ const COUNT_PRESETS: &[CountPreset] = &[
         name: "utilizer_log_failed_logins_total",
         help: "Lines of sshd, login, su and others that tell of a login that failed.",
         pattern: r"^(Failed (password|publickey|keyboard-interactive/pam|none) for |FAILED LOGIN|FAILED SU|(error: )?maximum authentication attempts exceeded|pam_\w+\([^)]*\): authentication failure)",
+        needles: &["Failed ", "FAILED ", "maximum authentication attempts", "authentication failure"],
     },
     CountPreset {
         title: "sudo",
         name: "utilizer_log_privilege_escalations_total",
         help: "Lines of sudo, su and doas that tell that somebody became another user, or tried to.",
         pattern: r"(; COMMAND=|^\(to \S+\) \S+ on |pam_unix\((su|sudo|su-l|sudo-i|doas)[^)]*\): session opened for user |NOT in sudoers|^FAILED SU )",
+        needles: &["; COMMAND=", "(to ", "session opened for user ", "NOT in sudoers", "FAILED SU "],
     },
 ];
 

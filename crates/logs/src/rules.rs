@@ -47,8 +47,8 @@ impl Condition {
     }
 
     /// With a pattern of ours.
-    pub(crate) fn with_message(mut self, pattern: &'static str) -> Self {
-        self.message = Some(Pattern::new(pattern).unwrap_or_else(|e| unreachable!("BUG: {e}")));
+    pub(crate) fn with_message(mut self, pattern: Pattern) -> Self {
+        self.message = Some(pattern);
         self
     }
 

@@ -85,18 +85,32 @@ const NO_PASSWORDS: &[&str] = &[
 /// Names of headers and other keys of which all that follows is secret.
 const WHOLE_LINES: &[&str] = &["cookie", "set-cookie", "cookies"];
 
-/// The letters that names of secrets end with; every key is asked.
-pub(super) fn may_end_name(byte: u8) -> bool {
-    byte.is_ascii_digit()
-        || matches!(
-            byte | 0x20,
-            b'd' | b'e' | b't' | b'n' | b'y' | b'l' | b's' | b'h' | b'w' | b'k' | b'p' | b'v' | b'c' | b'g' | b'r'
-        )
+/// Whether a name ends as those of secrets do, by its last two letters. Every key of every line is asked.
+pub(super) fn may_be(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let [.., before, last] = bytes.get(..bytes.len() - digits).unwrap_or_default() else { return false };
+    let ends = matches!(
+        (before | 0x20, last | 0x20),
+        (b'r' | b'w' | b'i' | b'e', b'd')
+            | (b's' | b'd' | b'i' | b'r', b'e')
+            | (b'e' | b'w', b't')
+            | (b'e' | b'o', b'n')
+            | (b'e', b'y' | b'r')
+            | (b'a', b'l' | b'c')
+            | (b'l' | b's' | b'e' | b'd' | b't' | b'y' | b'n', b's')
+            | (b't', b'h' | b'p')
+            | (b'p', b'w')
+            | (b's', b'k')
+            | (b'v', b'v' | b'c')
+            | (b'i', b'g')
+    );
+    ends || bytes.windows(3).any(|part| part.eq_ignore_ascii_case(b"ass"))
 }
 
 /// Whether what stands under a name is a secret. `queried` says that it stands in the query of a URL.
 pub(super) fn is_secret(name: &str, queried: bool) -> bool {
-    if name.len() < 2 || name.len() > 80 {
+    if name.len() > 80 || !may_be(name) {
         return false;
     }
     // Without what separates words, in small letters; a number at the end tells secrets of one kind apart.

@@ -147,10 +147,6 @@ impl<'a> Scan<'a> {
             return None;
         }
         end = quoted;
-        let last = self.before(end);
-        if !names::may_end_name(last) && self.keys.is_empty() {
-            return None;
-        }
         let start = self.run_back(end, |byte| is_word(byte) || matches!(byte, b'-' | b'.'));
         let name = self.part(start, end).trim_start_matches(['-', '.']);
         let queried = matches!(self.before(start), b'?' | b'&') && self.byte(at) == b'=';
