@@ -1,6 +1,7 @@
 """Boards of the way that records take, and of alerts."""
 
-from grafana import (NOT_ZERO, Board, bars, high, label_values, pg, pg_values, pie, prom, series, source, stat, states,
+from grafana import (LEVELS, NOT_ZERO, Board, bars, high, label_values, painted, pg, pg_values, pie, prom, series,
+    source, stat, states,
     table)
 
 FOLDER = "utilizer"
@@ -113,6 +114,28 @@ def tier():
         series("Declared lost by hosts", "short",
                prom(f"sum by (reason) (increase(utilizer_exporter_lost_total{{{TIER}}}[$__rate_interval]))",
                                                        "{{reason}}"), minimum=0),
+    ).row(
+        "Agents: lines of logs",
+        series("Lines by level", "cps",
+               prom(f"sum by (level) (rate(utilizer_log_lines_total{{{AGENT}}}[$__rate_interval]))",
+               "{{level}}"), minimum=0, stack=True, desc="Of all inputs and of what is pushed, before any is left out.",
+               overrides=painted(LEVELS)),
+        series("Left out on purpose", "cps",
+               prom(f"sum by (why) (rate(utilizer_log_left_out_total{{{AGENT}}}[$__rate_interval]))",
+               "{{why}}"), minimum=0, desc="By rules, sampling and limits of [[logs]]."),
+        series("Strange lines", "cps",
+               prom(f"sum by (input) (rate(utilizer_log_strange_lines_total{{{AGENT}}}[$__rate_interval]))",
+                    "{{input}} not in its format"),
+               prom(f"sum by (time) (rate(utilizer_log_bad_times_total{{{AGENT}}}[$__rate_interval]))",
+                    "time: {{time}}"),
+               prom(f"sum(rate(utilizer_log_redacted_total{{{AGENT}}}[$__rate_interval]))", "with something hidden"),
+               minimum=0),
+        series("Failed logins and other users' rights", "short",
+               prom(f"sum by (instance) (increase(utilizer_log_failed_logins_total{{{AGENT}}}[$__rate_interval]))",
+                    "{{instance}} failed logins"),
+               prom(f"sum by (instance) (increase(utilizer_log_privilege_escalations_total{{{AGENT}}}[$__rate_interval]))",
+                    "{{instance}} sudo and su"), w=24, h=6, bars=True, minimum=0,
+               desc="Where an input counts them: `failed_logins` and `sudo` of [[logs]]."),
     ).row(
         "Agents: what they cost",
         series("CPU", "percentunit", prom(f"""topk(10, rate(process_cpu_seconds_total{{{AGENT}}}[$__rate_interval])

@@ -143,3 +143,17 @@ fn links_lead_to_boards_and_choose_their_variables() {
     }
     assert!(links > 0, "no link was found");
 }
+
+#[test]
+fn provisioned_sources_are_those_of_the_boards_and_hold_no_secret() {
+    let sources = fs::read_to_string(workspace().join("config/grafana/provisioning/datasources/utilizer.yml")).unwrap();
+    let values = |key: &str| -> BTreeSet<String> {
+        sources.lines().filter_map(|line| Some(line.trim().strip_prefix(key)?.trim().to_owned())).collect()
+    };
+    let boards = boards();
+    let used = boards.iter().flat_map(Board::variables).filter(|variable| variable["type"] == "datasource");
+    let used: BTreeSet<_> = used.map(|variable| string(variable, "query").to_owned()).collect();
+    assert_eq!(values("type:"), used);
+    let passwords = values("password:");
+    assert!(passwords.len() == 2 && passwords.iter().all(|password| password.starts_with("$__file{")), "{passwords:?}");
+}

@@ -117,7 +117,7 @@ fn every_metric_is_shown_recorded_or_documented() {
     let golden: BTreeSet<String> = (read(GOLDEN).lines())
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
         .collect();
-    let agent = texts(&["agent/src"], ".rs");
+    let agent = texts(&["agent/src", "crates/logs/src"], ".rs");
     let exporters = texts(&["crates/exporter/src"], "metrics.rs");
     let recorded = texts(&["config"], ".yml");
     let documented = read("docs/grafana.md");
