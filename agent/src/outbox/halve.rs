@@ -26,7 +26,7 @@ use super::{Outbox, Post};
 pub(super) const HALVED: &str = "halved";
 
 /// The header of a half in the log.
-const HALF: &[u8] = b"half";
+pub(super) const HALF: &[u8] = b"half";
 
 type JsonMap = Map<String, Json>;
 

@@ -16,6 +16,7 @@ use wire::Kind;
 use wire::messages::{Loss, LossReason};
 
 use super::halve::Halving;
+use super::positions::Written;
 use super::{Outbox, Post};
 
 /// Time from one sync to the next: half of what may be lost when the machine ends.
@@ -26,6 +27,9 @@ const AGE: Duration = Duration::from_secs(60);
 
 /// How often it is said that records go because the spool is full or old.
 const COMPLAINT: Duration = Duration::from_secs(600);
+
+/// A log with more segments does not wait with its trimming for the time of the inputs' places.
+const MANY_SEGMENTS: usize = 4;
 
 /// The state's name in the spool's folder.
 pub(super) const STATE: &str = "delivery";
@@ -147,6 +151,7 @@ pub(super) struct Keeper {
     /// it is open.
     held: Vec<(PathBuf, u64, u64)>,
     halving: Halving,
+    positions: Written,
 }
 
 impl Keeper {
@@ -160,6 +165,7 @@ impl Keeper {
             complaints: Default::default(),
             held: Vec::new(),
             halving,
+            positions: Written::default(),
         }
     }
 
@@ -192,7 +198,7 @@ impl Keeper {
             loop {
                 let stop = self.post.bell.wait(last, aged + AGE);
                 last = Instant::now();
-                let result = self.pass(last >= aged + AGE);
+                let result = self.pass(last >= aged + AGE, stop);
                 if last >= aged + AGE {
                     aged = last;
                 }
@@ -223,8 +229,9 @@ impl Keeper {
         self.trouble = trouble;
     }
 
-    fn pass(&mut self, look_at_age: bool) -> io::Result<()> {
+    fn pass(&mut self, look_at_age: bool, last: bool) -> io::Result<()> {
         let halved = self.halving.run(&self.post, &self.dir, &self.reserve);
+        self.keep_positions(last)?;
         self.sync()?;
         self.write_down()?;
         self.pass_over_missing();
@@ -239,6 +246,23 @@ impl Keeper {
 
     fn sync(&self) -> io::Result<()> {
         Kind::ALL.into_iter().try_for_each(|kind| self.post.sync(kind))
+    }
+
+    /// Writes down up to where inputs have read, if it is time; without the records, which are synced before, it would be
+    /// too far.
+    fn keep_positions(&mut self, force: bool) -> io::Result<()> {
+        let image = {
+            let mut outbox = self.post.lock();
+            if !outbox.positions.due(&self.positions, force) {
+                return Ok(());
+            }
+            let next = outbox.shelf(Kind::Logs).log.next();
+            outbox.positions.image(next)
+        };
+        self.post.sync(Kind::Logs)?;
+        self.positions.write(&image, &self.dir, &self.reserve)?;
+        self.post.lock().positions.written();
+        Ok(())
     }
 
     /// Writes down what the sender wants to find after a crash.
@@ -285,8 +309,14 @@ impl Keeper {
             let trim = self.reserve.spend(|| {
                 let mut outbox = self.post.lock();
                 let shelf = outbox.shelf(kind);
-                let to = shelf.trim_to();
-                shelf.log.begin_trim(to)
+                let (mut to, crowded) = (shelf.trim_to(), shelf.log.segments() > MANY_SEGMENTS);
+                if kind == Kind::Logs && to > outbox.positions.trim_to() {
+                    to = outbox.positions.trim_to();
+                    if crowded {
+                        outbox.positions.hurry();
+                    }
+                }
+                outbox.shelf(kind).log.begin_trim(to)
             });
             trim.and_then(|trim| self.finish(kind, trim))
         });
@@ -318,6 +348,9 @@ impl Keeper {
             declared
         };
         self.write_down()?;
+        if kind == Kind::Logs && segment.to >= self.post.lock().positions.trim_to() {
+            self.keep_positions(true)?;
+        }
         let trim = self.reserve.spend(|| self.post.lock().shelf(kind).log.begin_drop_to(segment.to + 1))?;
         self.finish(kind, trim)?;
         let (said, dropped) = &mut self.complaints[kind as usize];

@@ -7,6 +7,7 @@
 mod halve;
 mod keeper;
 mod open;
+mod positions;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -21,17 +22,23 @@ use delivery::{Millis, Sender};
 use spool::AppendError;
 use tokio::sync::Notify;
 use tracing::warn;
-use wire::messages::{Confirmation, Loss, LossReason, TierStatus};
+use wire::messages::{Confirmation, Logs, Loss, LossReason, TierStatus};
 use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
 
-use halve::Whole;
+use halve::{HALF, Whole};
 use keeper::Bell;
 pub use keeper::{Gone, Keeping};
 pub use open::{OpenError, open};
+pub use positions::Moves;
+use positions::Positions;
 use shelf::{SET_CLOCK, Shelf, Unreadable};
 
 /// The most bytes that one record may have.
 pub const MAX_RECORD: usize = 4 << 20;
+
+/// Log inputs fill at most this part of the spool: what they have not read yet is safe in their files, and other kinds keep
+/// their room.
+const INPUTS_SHARE: u64 = 2;
 
 /// Records of this host that some group, or the broker, has yet to take.
 #[derive(Debug)]
@@ -57,6 +64,8 @@ pub struct Outbox {
     turned_away: Option<GroupName>,
     /// The spool was removed: why nothing more is taken.
     gone: Option<String>,
+    /// Up to where inputs have read.
+    positions: Positions,
 }
 
 /// What became of the records of one kind since the agent started.
@@ -164,6 +173,29 @@ impl Outbox {
         Ok(seq)
     }
 
+    /// `records`: log records as JSON, with commas between them.
+    fn put_read(&mut self, time: Timestamp, records: &[u8], moves: &Moves) -> Result<u64, PutError> {
+        let kind = Kind::Logs;
+        let seq = self.shelf(kind).next_seq();
+        let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
+        let mut payload = wire::encode(&Record { head, body: Logs { records: Vec::new() } });
+        // Between the brackets of the empty list, which is the last that there is.
+        payload.truncate(payload.len().saturating_sub(2));
+        payload.reserve_exact(records.len() + 2);
+        payload.extend_from_slice(records);
+        payload.extend_from_slice(b"]}");
+        let share = self.max_bytes / INPUTS_SHARE;
+        if self.shelf(kind).log.bytes() + payload.len() as u64 > share {
+            return Err(PutError::Full(format!("log inputs have {share} bytes of it")));
+        }
+        let index = self.shelf(kind).log.next();
+        self.put_encoded(kind, &positions::header(moves), &payload)?;
+        self.counts[kind as usize].made += 1;
+        self.positions.appended(index, moves);
+        self.sender.appended(kind, seq);
+        Ok(seq)
+    }
+
     /// A kind found no room.
     fn press(&mut self, kind: Kind) {
         if self.pressed.is_none_or(|pressed| pressed.worth() < kind.worth()) {
@@ -176,17 +208,21 @@ impl Outbox {
             return Err(PutError::Disk(gone.clone()));
         }
         let most = self.largest_record();
-        if payload.len() > most {
-            return Err(PutError::Large(payload.len(), most));
+        let bytes = head.len() + payload.len();
+        if bytes > most {
+            return Err(PutError::Large(bytes, most));
         }
-        if self.bytes() + payload.len() as u64 > self.max_bytes {
-            self.press(kind);
+        if self.bytes() + bytes as u64 > self.max_bytes {
+            // What inputs read stays where they read it.
+            if !positions::is_header(head) {
+                self.press(kind);
+            }
             return Err(PutError::Full(format!("{} bytes", self.max_bytes)));
         }
         self.shelf(kind).put(head, payload).map_err(|error| match error {
             AppendError::NoSpace(_) => {
                 // Who fills the disk also takes what is given up here, until nothing is left; who pushes can try again.
-                if !head.is_empty() || !matches!(kind, Kind::Logs | Kind::Pipeline) {
+                if head == HALF || !matches!(kind, Kind::Logs | Kind::Pipeline) {
                     self.press(kind);
                 }
                 PutError::Full(error.to_string())
@@ -414,6 +450,27 @@ impl Post {
         self.bell.ring();
         self.wake.notify_one();
         put
+    }
+
+    /// Puts a record of what inputs read, together with the places up to which they have read now: after any crash both
+    /// are there or neither is. `records` are encoded log records with commas between them. It displaces nothing, and log
+    /// inputs have half of the spool.
+    pub fn put_read(&self, time: Timestamp, records: &[u8], moves: &Moves) -> Result<u64, PutError> {
+        let put = self.lock().put_read(time, records, moves);
+        self.bell.ring();
+        self.wake.notify_one();
+        put
+    }
+
+    /// Takes down places that moved without a record; they are on the disk some seconds later, or with `urgent` within one.
+    pub fn note(&self, moves: &Moves, urgent: bool) {
+        self.lock().positions.note(moves, urgent);
+        self.bell.ring();
+    }
+
+    /// The places of the streams whose names begin so.
+    pub fn positions(&self, beginning: &str) -> Vec<(String, String)> {
+        self.lock().positions.of(beginning)
     }
 
     /// Waits until the disk has all records of a kind.

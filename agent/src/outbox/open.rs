@@ -18,6 +18,7 @@ use wire::{BootId, HostName, Kind};
 
 use super::halve::{HALVED, Halving};
 use super::keeper::{Bell, Keeper, Keeping, STATE};
+use super::positions::Positions;
 use super::shelf::Shelf;
 use super::{MAX_RECORD, Outbox, Post};
 use crate::config::{DEFAULT_SPOOL, Spool};
@@ -172,6 +173,11 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
     let halving = Halving::open(halved, &shelves, |text| reserve.spend(|| state::write(dir, HALVED, text)));
     let halving = halving.map_err(io)?;
 
+    let positions = match shelves.get(Kind::Logs as usize) {
+        Some(shelf) => Positions::open(dir, &shelf.log, &reserve).map_err(io)?,
+        None => Positions::default(),
+    };
+
     let settings = Settings {
         timing: Timing::scaled(spool.retry_after),
         confirm_by: spool.confirm_by.clone(),
@@ -210,6 +216,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         unreadable: None,
         turned_away: None,
         gone: None,
+        positions,
     };
     damaged.into_iter().for_each(|(kind, from, to)| outbox.missing(kind, from, to));
     halving.apply(&mut outbox);
@@ -245,7 +252,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// A state; one that is damaged counts as none, with a warning.
-fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> io::Result<Option<T>> {
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> io::Result<Option<T>> {
     let bytes = match state::read(dir, name) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             warn!("{error}: what it said is found out anew");

@@ -465,3 +465,127 @@ fn what_a_killed_run_left_in_the_temporary_folder_is_removed_and_nothing_else() 
     assert_eq!(names, [&["other-spool"][..], &running[..]].concat());
     assert!(spool_at("other-spool/logs").exists());
 }
+
+fn moved(place: u64) -> Moves {
+    [("file/a/1".to_owned(), Some(place.to_string()))].into()
+}
+
+fn line(number: u64, bytes: usize) -> Vec<u8> {
+    let record = &logs(bytes).records[0];
+    let mut record = serde_json::to_value(record).unwrap();
+    record["service_name"] = number.to_string().into();
+    record.to_string().into_bytes()
+}
+
+fn places(post: &Post) -> Vec<(String, String)> {
+    post.positions("file/a/")
+}
+
+fn place(number: u64) -> Vec<(String, String)> {
+    vec![("file/a/1".to_owned(), number.to_string())]
+}
+
+/// What a kill leaves is what lies in the folder.
+#[test]
+fn a_kill_leaves_a_record_and_its_place_or_neither() {
+    let (dir, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    let mut image = 0;
+    let mut killed = |expected: u64| {
+        image += 1;
+        let image = images.path().join(image.to_string());
+        copy(dir.path(), &image);
+        let (post, keeping) = start(&image, "b");
+        assert_eq!(places(&post), place(expected));
+        drop((post, keeping));
+        // Also when the state covers it, and when it is lost.
+        let (post, keeping) = start(&image, "c");
+        assert_eq!(places(&post), place(expected));
+        drop((post, keeping));
+    };
+    assert_eq!(post.put_read(now(), &line(1, 10), &moved(100)), Ok(1));
+    killed(100);
+    assert_eq!(post.put_read(now(), &[line(2, 10), line(3, 10)].join(&b','), &moved(300)), Ok(2));
+    assert_eq!(post.put(now(), logs(10)), Ok(3));
+    killed(300);
+    // Records are whole, and the header is nobody's business.
+    post.lock().connected();
+    post.lock().subscribed();
+    announce(&post);
+    let mut services = Vec::new();
+    wait_for("all are due", || post.lock().len() == 3);
+    while let Some(out) = post.lock().take() {
+        let logs: Logs = wire::decode_body(&out.payload).unwrap();
+        services.push(logs.records.into_iter().map(|record| record.service_name).collect::<Vec<_>>());
+    }
+    assert_eq!(services, [vec!["1"], vec!["2", "3"], vec![""]]);
+    // What moved without a record is on the disk soon.
+    post.note(&moved(350), true);
+    wait_for("the state is written", || dir.path().join("positions.state").exists());
+    killed(350);
+    // A record that was torn has no place.
+    assert_eq!(post.put_read(now(), &line(4, 10), &moved(400)), Ok(4));
+    let segment = dir.path().join("logs/00000000000000000000.seg");
+    let bytes = std::fs::metadata(&segment).unwrap().len();
+    let torn = images.path().join("torn");
+    copy(dir.path(), &torn);
+    std::fs::File::options()
+        .write(true)
+        .open(torn.join("logs/00000000000000000000.seg"))
+        .unwrap()
+        .set_len(bytes - 1)
+        .unwrap();
+    let (post, _keeping) = start(&torn, "d");
+    assert_eq!(places(&post), place(350));
+}
+
+#[test]
+fn no_record_is_trimmed_whose_place_is_nowhere_else() {
+    let (dir, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    for number in 1..=200 {
+        assert_eq!(post.put_read(now(), &line(number, 9000), &moved(number)), Ok(number));
+        commit(&post, "a", Kind::Logs, number, number);
+        if number % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(300));
+            let image = images.path().join(number.to_string());
+            copy(dir.path(), &image);
+            let (post, _keeping) = start(&image, "b");
+            assert_eq!(places(&post), place(number));
+        }
+    }
+    wait_for("segments are trimmed", || post.lock().shelf(Kind::Logs).log.first() > 100);
+}
+
+#[test]
+fn log_inputs_have_half_of_the_spool_and_displace_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    announce(&post);
+    assert_eq!(post.put(now(), metrics()), Ok(1));
+    let mut taken = 0;
+    while post.put_read(now(), &line(taken + 1, 100_000), &moved(taken + 1)).is_ok() {
+        taken += 1;
+    }
+    assert!((19..=21).contains(&taken), "{taken}");
+    assert_eq!(places(&post), place(taken), "what found no room has moved nothing");
+    post.ring();
+    std::thread::sleep(Duration::from_millis(600));
+    let outbox = post.lock();
+    assert_eq!((outbox.counts(Kind::Logs).declared, outbox.counts(Kind::Metrics).declared), (0, 0));
+    drop(outbox);
+    assert!(post.put(now(), logs(100_000)).is_ok(), "others still find room");
+    drop((post, keeping));
+    // A log that is another one does not stand below what the state covers.
+    std::fs::remove_dir_all(dir.path().join("logs")).unwrap();
+    let (post, keeping) = start(dir.path(), "b");
+    assert_eq!(places(&post), place(taken));
+    assert_eq!(post.put_read(now(), &line(1, 10), &moved(7)), Ok(1));
+    let image = tempfile::tempdir().unwrap();
+    copy(dir.path(), image.path());
+    drop((post, keeping));
+    let (post, _keeping) = start(image.path(), "c");
+    assert_eq!(places(&post), place(7));
+}
