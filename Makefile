@@ -19,6 +19,9 @@ SLEEPERS ?= 500
 DIR ?=
 # For `bench-rules`: rule files; without any, 500 rules are made up.
 RULES ?=
+# For `drill-logs` and `bench-logs`: lines a second, and lines.
+RATE ?= 20000
+LINES ?= 1000000
 # For `drill` and `differential`: what decides everything random, and further switches as in ARGS="--every-ms 1000 --keep".
 SEED ?= 1
 
@@ -29,7 +32,7 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify drill order-code check-portable fuzz lint fmt docs deny golden boards deps
+.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify bench-logs drill drill-logs order-code check-portable fuzz lint fmt docs deny golden boards deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +93,16 @@ bench-notify: ## Measure how soon somebody is told of an alert beside Alertmanag
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
 	tools/bench-relp.py
+
+bench-logs: ## Measure lines of a file to the broker beside rsyslog's imfile and omfwd (LINES=1000000); needs rsyslog, mosquitto.
+	$(CARGO) build --release --package utilizer-agent --bin utilizer-agent
+	tools/bench-logs.py $(LINES)
+
+# RATE=... for other than 20,000 lines a second.
+drill-logs: deps ## Rotate files in every way and kill the agent for SECONDS by SEED; each line must arrive once.
+	$(CARGO) build --workspace --all-features --bins
+	target/debug/utilizer-drill-logs --seconds $(SECONDS) --rate $(RATE) --seed $(SEED)
+	target/debug/utilizer-drill-logs --rate $(RATE) --window
 
 drill: deps ## Kill, stop, cut, fill and slow everything at random for SECONDS by SEED; then look up each record.
 	$(CARGO) build --workspace --all-features --bins

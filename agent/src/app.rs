@@ -15,6 +15,7 @@ use wire::BootId;
 
 use crate::config::Config;
 use crate::inventory;
+use crate::logs;
 use crate::notify;
 use crate::outbox::{self, Gone, Keeping, Post};
 use crate::probes;
@@ -42,6 +43,7 @@ pub struct App {
     rules: Arc<OnceLock<rules::Handle>>,
     notify: Arc<OnceLock<notify::Handle>>,
     scrape: Arc<OnceLock<scrape::Handle>>,
+    logs: Arc<OnceLock<logs::Handle>>,
 }
 
 /// The agent can't start, or can't go on.
@@ -62,6 +64,9 @@ pub enum AppError {
     /// The thread that scrapes can't be started.
     #[error("can't start the thread that scrapes: {0}")]
     Scrape(std::io::Error),
+    /// The thread that reads logs can't be started.
+    #[error("can't start the thread that reads logs: {0}")]
+    Logs(std::io::Error),
     /// The spool can't be used.
     #[error(transparent)]
     Spool(#[from] outbox::OpenError),
@@ -92,6 +97,9 @@ pub enum AppError {
     /// The thread that scrapes is gone.
     #[error("BUG: the thread that scrapes panicked")]
     ScrapeEnded,
+    /// The thread that reads logs is gone.
+    #[error("BUG: the thread that reads logs ended by itself")]
+    LogsEnded,
     /// The sampler's thread is gone.
     #[error("BUG: the sampler's thread ended by itself")]
     SamplerEnded,
@@ -105,6 +113,7 @@ pub struct Reload {
     rules: Arc<OnceLock<rules::Handle>>,
     notify: Arc<OnceLock<notify::Handle>>,
     scrape: Arc<OnceLock<scrape::Handle>>,
+    logs: Arc<OnceLock<logs::Handle>>,
 }
 
 impl Reload {
@@ -137,6 +146,9 @@ impl Reload {
         if let Some(scrape) = self.scrape.get() {
             scrape.reload(new.scrape.clone(), new.include.clone());
         }
+        if let Some(logs) = self.logs.get() {
+            logs.reload(new.logs.inputs.clone());
+        }
         let merged = Config {
             rules: rules::RulesSection { files: new.rules.files, ..old.rules.clone() },
             interval: new.interval,
@@ -147,6 +159,7 @@ impl Reload {
             max_scraped: new.max_scraped,
             scrape: new.scrape,
             notify: new.notify,
+            logs: new.logs,
             ..Config::clone(&old)
         };
         self.config.send_replace(Arc::new(merged));
@@ -187,6 +200,7 @@ impl App {
             rules: Arc::default(),
             notify: Arc::default(),
             scrape: Arc::default(),
+            logs: Arc::default(),
         })
     }
 
@@ -203,6 +217,7 @@ impl App {
             rules: self.rules.clone(),
             notify: self.notify.clone(),
             scrape: self.scrape.clone(),
+            logs: self.logs.clone(),
         }
     }
 
@@ -261,11 +276,15 @@ impl App {
             notify: config.notify.clone(),
             firing: evaluating.firing(),
             states: states.to_owned(),
-            post,
+            post: post.clone(),
         })
         .map_err(AppError::Notify)?;
         server.notifies(notifying.clone());
         let _ = self.notify.set(notifying.clone());
+        let (mut reading, reader) =
+            logs::spawn(logs::Parts { plans: config.logs.inputs.clone(), post }).map_err(AppError::Logs)?;
+        server.reads_logs(reading.clone());
+        let _ = self.logs.set(reading.clone());
 
         server.probes(self.probes.clone());
         let (probes, config_seen, ended) = (self.probes, self.config.subscribe(), shutdown.clone());
@@ -326,6 +345,7 @@ impl App {
             () = evaluating.ended() => Err(AppError::RulesEnded),
             () = notifying.ended() => Err(AppError::NotifyEnded),
             () = scraping.ended() => Err(AppError::ScrapeEnded),
+            () = reading.ended() => Err(AppError::LogsEnded),
             // Parts end only when told to: one that ends by itself failed, or panicked.
             ended = parts.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
@@ -333,6 +353,8 @@ impl App {
                 Some(Ok(Ok(()))) | None => Err(AppError::EndedSilently),
             },
         };
+        // What was read gets its chance to be sent.
+        reader.join();
         trigger.stop();
         scraping.stop();
         notifier.stop();

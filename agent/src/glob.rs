@@ -36,6 +36,24 @@ pub(crate) fn found(pattern: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Whether a path is one that a pattern stands for.
+pub(crate) fn is_found(pattern: &str, path: &Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty());
+    // A pattern without a folder is one for names.
+    if !pattern.contains('/') {
+        return names.next_back().is_some_and(|name| matches(pattern.as_bytes(), name));
+    }
+    loop {
+        match (parts.next(), names.next()) {
+            (None, None) => return true,
+            (Some(part), Some(name)) if matches(part.as_bytes(), name) => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Whether a name is what a pattern with `*` and `?` stands for.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
@@ -72,6 +90,20 @@ mod tests {
             ("?", "", false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), whether, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_compared_part_by_part() {
+        for (pattern, path, whether) in [
+            ("/var/log/*.log", "/var/log/a.log", true),
+            ("/var/log/*.log", "/var/log/b/a.log", false),
+            ("/var/*/a.log", "/var/log/a.log", true),
+            ("/var/log", "/var/log/a.log", false),
+            ("debug*", "/var/log/debug.log", true),
+            ("debug*", "/var/debug/a.log", false),
+        ] {
+            assert_eq!(is_found(pattern, Path::new(path)), whether, "{pattern} {path}");
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod gauges;
 mod glob;
 pub mod host;
 pub mod inventory;
+pub mod logs;
 pub mod message;
 pub mod notify;
 pub mod outbox;

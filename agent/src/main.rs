@@ -126,7 +126,17 @@ fn check(config: &Config) -> String {
         utilizer_agent::probes::summary(&config.probes),
         config.scrape.summary(),
         config.notify.summary(),
-    )
+    ) + &logs(config)
+}
+
+/// What there is to say of the log inputs.
+fn logs(config: &Config) -> String {
+    let mut text = String::new();
+    for plan in &config.logs.inputs {
+        text += &format!("logs:       {}\n", plan.name);
+        text.extend(utilizer_agent::logs::hints(plan).iter().map(|hint| format!("            {hint}\n")));
+    }
+    text
 }
 
 fn print(bytes: &[u8]) -> ExitCode {

@@ -17,6 +17,7 @@ use crate::collectors::{self, CollectorSettings, State};
 use crate::config::Config;
 use crate::exposition::{self, Choice, Format, Order};
 use crate::gauges;
+use crate::logs as log_inputs;
 use crate::notify;
 use crate::outbox::{Counts, Post, PutError};
 use crate::own_process::OwnProcess;
@@ -54,6 +55,7 @@ pub struct Server {
     notify: OnceLock<notify::Handle>,
     probes: OnceLock<probes::Shared>,
     scrape: OnceLock<scrape::Handle>,
+    logs: OnceLock<log_inputs::Handle>,
     scrapes: Mutex<Scrapes>,
     in_flight: AtomicU64,
     pushed: [AtomicU64; 2],
@@ -175,6 +177,7 @@ impl Server {
             notify: OnceLock::new(),
             probes: OnceLock::new(),
             scrape: OnceLock::new(),
+            logs: OnceLock::new(),
             scrapes: Mutex::new(scrapes),
             in_flight: AtomicU64::new(0),
             pushed: Default::default(),
@@ -222,6 +225,12 @@ impl Server {
     pub fn scrapes(&self, scrape: scrape::Handle) {
         // Likewise.
         let _ = self.scrape.set(scrape);
+    }
+
+    /// Says who reads logs.
+    pub fn reads_logs(&self, logs: log_inputs::Handle) {
+        // Likewise.
+        let _ = self.logs.set(logs);
     }
 
     /// What is told besides the snapshot: what was derived from it, and the agent about itself.
@@ -406,6 +415,9 @@ impl Server {
         }
         if let Some(scrape) = self.scrape.get() {
             scrape.describe(out);
+        }
+        if let Some(logs) = self.logs.get() {
+            logs.told().describe(out);
         }
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();

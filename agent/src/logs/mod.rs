@@ -1,0 +1,23 @@
+//! Log inputs: lines of files and other sources on their way into the spool.
+//!
+//! One thread reads all of them in turns. Lines become records (`crates/logs`), records a batch, and a batch goes into the
+//! spool together with the places up to which each stream was read. A place moves with the record of the lines before it or
+//! not at all, so that after kill -9 no line is missing and none comes twice. When the spool takes nothing, nothing is read:
+//! what waits is safe in its files.
+
+mod batch;
+mod feed;
+mod files;
+mod runner;
+mod source;
+mod told;
+
+use ::logs::Plan;
+
+pub use runner::{Handle, Parts, Running, spawn};
+pub use told::Told;
+
+/// What there is to say of an input before it is read: patterns that find nothing, files that can't be read.
+pub fn hints(plan: &Plan) -> Vec<String> {
+    files::hints(plan)
+}
