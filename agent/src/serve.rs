@@ -390,7 +390,8 @@ impl Server {
         each(out, &self.pushed);
         out.counter("utilizer_push_refused_total", "Pushes that were refused whole, with a 4xx or 5xx answer.");
         each(out, &self.push_refused);
-        let mut counted = ::logs::Counts::default();
+        let inputs = self.logs.get().map(log_inputs::Handle::told);
+        let mut counted = inputs.as_ref().map(|inputs| inputs.counted.clone()).unwrap_or_default();
         self.pushed_logs.counts(&mut counted);
         logs::expose(&counted, out);
 
@@ -416,8 +417,8 @@ impl Server {
         if let Some(scrape) = self.scrape.get() {
             scrape.describe(out);
         }
-        if let Some(logs) = self.logs.get() {
-            logs.told().describe(out);
+        if let Some(inputs) = inputs {
+            inputs.describe(out);
         }
         let Some(publishing) = &self.publishing else { return };
         let link = publishing.link.borrow().clone();

@@ -22,7 +22,7 @@ pub(crate) struct Counts {
 pub struct Told {
     pub(super) inputs: Vec<(String, Counts)>,
     /// What the inputs count of their lines.
-    pub(super) counted: logs::Counts,
+    pub counted: logs::Counts,
     /// The spool takes nothing now.
     pub(super) waits: bool,
 }
@@ -68,12 +68,5 @@ impl Told {
         );
         out.gauge("utilizer_agent_logs_waiting", "1 while log inputs do not read, since the spool takes nothing.");
         out.value(f64::from(u8::from(self.waits)));
-        for (name, counter) in self.counted.iter() {
-            out.counter(name.to_owned(), counter.help.clone());
-            for (labels, value) in &counter.samples {
-                let labels = labels.iter().map(|(name, value)| (name.to_string(), value.clone()));
-                out.push(&Labels::owned(labels), *value);
-            }
-        }
     }
 }
