@@ -264,7 +264,7 @@ def endpoints():
              spark=False,
              steps=low_days(), desc="Of all probes that speak TLS."),
         stat("Targets up", "short", prom("sum(up)"),
-             desc="Of Prometheus, and of the agents' own scraping where it is published."),
+             desc="What Prometheus scrapes."),
         stat("Targets down", "short", prom("count(up == 0) or vector(0)"), steps=NOT_ZERO),
     ).row(
         "Probes",
