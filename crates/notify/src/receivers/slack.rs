@@ -21,6 +21,8 @@ const SECTION: usize = 3000;
 const FIELDS: (usize, usize) = (10, 2000);
 /// Alerts that have a section of their own. A message takes 50 blocks; a few are needed around them.
 const ALERTS: usize = 40;
+/// Of a runbook's address, so that an alert with all that is shown of it fits into a section.
+const RUNBOOK: usize = 500;
 /// All alerts' texts together: Slack refuses messages of some tens of thousands of characters.
 const TEXTS: usize = 12_000;
 
@@ -125,7 +127,7 @@ fn alert_text(alert: &AlertText) -> String {
         text += &line;
     }
     let runbook = alert.runbook.as_ref().map(|url| url.replace('&', "&amp;"));
-    if let Some(runbook) = runbook.filter(|url| url.len() <= 1000) {
+    if let Some(runbook) = runbook.filter(|url| url.len() <= RUNBOOK) {
         text += &format!("\n<{runbook}|Runbook>");
     }
     text

@@ -92,6 +92,24 @@ fn slack_takes_whatever_comes() {
 }
 
 #[test]
+fn slack_shows_an_alert_of_which_there_is_much_to_say() {
+    let wide = "w".repeat(900);
+    let runbook = format!("https://runbooks.example/{wide}");
+    let mut long = high_cpu("web-01", false);
+    for name in ["summary", "description", "runbook_url"] {
+        let text = if name == "runbook_url" { runbook.clone() } else { format!("{name} {wide}") };
+        long.annotations.insert(name.to_owned(), text);
+    }
+    for label in ["a", "b", "c", "d", "severity", "alertname"] {
+        long.labels.insert(label.to_owned(), wide.clone());
+    }
+    let message = json(&*one(SLACK), &notification(Reason::Alerts, vec![long, high_cpu("web-02", false)]));
+    slack(&message);
+    let said = message.to_string();
+    assert!(said.contains("summary www") && said.contains("web-02") && !said.contains("more alert"), "{said}");
+}
+
+#[test]
 fn slack_shows_what_there_is() {
     let message = json(&*one(SLACK), &plain(Reason::Escalation(2), true));
     let said = message.to_string();

@@ -34,12 +34,18 @@ fn plain(c: char) -> char {
 pub(super) fn fit(text: &str, parts: usize) -> String {
     let text: String = text.chars().map(plain).collect::<String>().replace('…', "...");
     if text.chars().all(|c| gsm(c).is_some()) {
-        let most = if parts > 1 { 153 * parts } else { 160 };
-        shorten(&text, most, "...", |c| gsm(c).unwrap_or(1))
+        let places = |c| gsm(c).unwrap_or(1);
+        shorten(&text, room(&text, parts, (160, 153), places), "...", places)
     } else {
-        let most = if parts > 1 { 67 * parts } else { 70 };
-        shorten(&text, most, "…", char::len_utf16)
+        shorten(&text, room(&text, parts, (70, 67), char::len_utf16), "…", char::len_utf16)
     }
+}
+
+/// The places of so many text messages: of one alone, and of each of several. A sign of two places stands in one part, so that the
+/// last place of each may stay empty.
+fn room(text: &str, parts: usize, (alone, each): (usize, usize), places: impl Fn(char) -> usize) -> usize {
+    let lost = usize::from(text.chars().any(|c| places(c) > 1));
+    if parts > 1 { (each - lost) * parts } else { alone }
 }
 
 fn shorten(text: &str, most: usize, end: &str, places: impl Fn(char) -> usize) -> String {
@@ -72,5 +78,15 @@ mod tests {
         assert_eq!(fit(&"ж".repeat(71), 1), "ж".repeat(69) + "…");
         assert_eq!(fit(&"🔥".repeat(36), 1), "🔥".repeat(34) + "…");
         assert_eq!(fit(&"ж".repeat(500), 3).encode_utf16().count(), 201);
+        // No sign is torn between two parts.
+        let parts = |text: &str, each: usize, places: &dyn Fn(char) -> usize| {
+            let step = |(parts, room): (usize, usize), c: char| match room.checked_sub(places(c)) {
+                Some(room) => (parts, room),
+                None => (parts + 1, each - places(c)),
+            };
+            text.chars().fold((1, each), step).0
+        };
+        assert_eq!(parts(&fit(&"[".repeat(500), 3), 153, &|c| gsm(c).unwrap()), 3);
+        assert_eq!(parts(&fit(&"🔥".repeat(500), 10), 67, &char::len_utf16), 10);
     }
 }
