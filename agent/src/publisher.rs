@@ -253,9 +253,11 @@ impl Publisher {
                 });
                 (self.status_due, self.alerts_due) = (true, true);
                 self.post.lock().connected();
+                self.notify.listens(false);
             }
             Event::Disconnected { reason, retry_in } => {
                 self.post.lock().disconnected();
+                self.notify.listens(false);
                 if reason.cause == Cause::TakenOver {
                     let host = self.post.lock().host().to_string();
                     return Err(TakenOver { host, reason: reason.sentence });
@@ -293,6 +295,8 @@ impl Publisher {
             Event::Subscribed { filter } => {
                 if filter == Topic::all_tier_statuses() {
                     self.post.lock().subscribed();
+                } else if filter == Topic::all_silences() {
+                    self.notify.listens(true);
                 }
             }
             Event::SubscriptionRefused { filter, reason, .. } => warn!(

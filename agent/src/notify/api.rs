@@ -307,10 +307,12 @@ fn shown_alert(shown: &Shown, now: Timestamp) -> Value {
 }
 
 fn shown_silence(silence: &Silence, now: Timestamp) -> Value {
-    let state = match (silence.is_active(now), now < silence.starts_at) {
-        (true, _) => "active",
-        (false, true) => "pending",
-        (false, false) => "expired",
+    let state = match (now < silence.ends_at, now < silence.starts_at) {
+        // Also before its beginning, if somebody ended it.
+        _ if silence.ends_at <= silence.starts_at => "expired",
+        (true, true) => "pending",
+        (true, false) => "active",
+        (false, _) => "expired",
     };
     let matchers: Vec<_> = silence
         .matchers

@@ -12,6 +12,7 @@ mod examples;
 #[cfg(test)]
 mod faults;
 mod feeder;
+mod heard;
 mod mail;
 mod runner;
 mod states;

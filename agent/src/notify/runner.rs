@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::Notification;
 use notify::dispatch::{Ack, Dispatcher};
@@ -12,6 +12,8 @@ use notify::notification::Reason;
 use notify::queue::{Fate, Queue};
 use notify::receivers::Outcome;
 use notify::silence::{Origin, Silence};
+use notify::text::line;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tracing::{error, info, warn};
@@ -22,6 +24,7 @@ use super::Notify;
 use super::dead::DeadLetters;
 use super::deliver::Deliverer;
 use super::feeder::Feeder;
+use super::heard::Heard;
 use super::states::{Kept, Queued, States};
 use super::told::Told;
 use crate::outbox::Post;
@@ -44,6 +47,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// States that could not be written are written so soon again.
 const UNWRITTEN: Duration = Duration::from_secs(5);
+
+/// Of what somebody says, in one line of the log.
+const SAID: usize = 300;
 
 /// Why notifications find no room.
 const CROWDED: &str = "too many wait for it";
@@ -103,6 +109,7 @@ enum Command {
     Silence(Box<Silence>, oneshot::Sender<Result<(), String>>),
     Expire(String, oneshot::Sender<Result<(), String>>),
     Fleet(String, Option<messages::Silence>),
+    Listens(bool),
     Acknowledge(String, Ack, Option<oneshot::Sender<Vec<Alert>>>),
     Test(String, oneshot::Sender<Result<Tried, String>>),
 }
@@ -155,6 +162,15 @@ impl Handle {
     pub fn fleet(&self, id: String, silence: Option<messages::Silence>) {
         if self.commands.try_send(Command::Fleet(id, silence)).is_err() {
             warn!("a silence of the fleet was not heard: the thread that sends notifications does not answer");
+        }
+    }
+
+    /// Whether the broker tells now which silences the fleet has; `false` when a connection begins or ends. What it does not have
+    /// any more a minute later is over.
+    pub fn listens(&self, to_fleet: bool) {
+        // One that has ended has no silences to keep.
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Listens(to_fleet)) {
+            warn!("silences of the fleet are kept until they end: the thread that sends notifications does not answer");
         }
     }
 
@@ -218,6 +234,7 @@ struct Runner {
     queue: Queue,
     /// By id; those of the configuration are the dispatcher's.
     silences: BTreeMap<String, Silence>,
+    heard: Heard,
     states: States,
     dead: DeadLetters,
     deliverer: Deliverer,
@@ -266,6 +283,7 @@ impl Runner {
             firing,
             dispatcher,
             silences: BTreeMap::new(),
+            heard: Heard::default(),
             states,
             dead,
             sends: JoinSet::new(),
@@ -302,7 +320,14 @@ impl Runner {
                 Some(done) = self.sends.join_next_with_id() => self.done(done),
                 Some(done) = self.feeder.answered() => self.feeder.done(done, now()),
                 Ok(()) = self.firing.changed() => self.look(),
-                Some(command) = inbox.recv() => self.obey(command),
+                Some(command) = inbox.recv() => {
+                    self.obey(command);
+                    // Many come at once when the broker tells what the fleet has: they are written together.
+                    for _ in 0..MOST_COMMANDS {
+                        let Ok(command) = inbox.try_recv() else { break };
+                        self.obey(command);
+                    }
+                }
                 () = tokio::time::sleep(wake) => {}
             }
         }
@@ -323,6 +348,13 @@ impl Runner {
     /// Decides, keeps what was decided, and sends.
     fn work(&mut self) {
         let now = now();
+        if let Some(there) = self.heard.all(Instant::now()) {
+            let before = self.silences.len();
+            self.silences.retain(|id, silence| silence.origin != Origin::Fleet || there.contains(id));
+            if self.silences.len() != before {
+                self.silences_changed();
+            }
+        }
         let orders = if self.known { self.dispatcher.due(now) } else { Vec::new() };
         for order in orders {
             let heartbeat = order.notification.reason == Reason::Heartbeat;
@@ -466,7 +498,8 @@ impl Runner {
             .min();
         let wait = due.map(|due| Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()));
         let longest = if self.decided || self.queued || self.progressed { UNWRITTEN } else { LONGEST_SLEEP };
-        wait.unwrap_or(longest).min(longest)
+        let heard = self.heard.wait(Instant::now()).unwrap_or(longest);
+        wait.unwrap_or(longest).min(longest).min(heard)
     }
 
     fn take_targets(&mut self) {
@@ -497,6 +530,8 @@ impl Runner {
             Command::Silence(silence, reply) => drop(reply.send(self.silence(*silence))),
             Command::Expire(id, reply) => drop(reply.send(self.expire(&id, now))),
             Command::Fleet(id, silence) => self.fleet(id, silence),
+            Command::Listens(true) => self.heard.listens(Instant::now()),
+            Command::Listens(false) => self.heard.begin(),
             Command::Acknowledge(which, ack, reply) => {
                 let found = self.dispatcher.acknowledge(&which, &ack);
                 self.decided |= !found.is_empty();
@@ -513,7 +548,7 @@ impl Runner {
     /// For the reports: rows have the times of an alert's beginning, of its acknowledgement and of its end.
     fn publish(&self, alert: &Alert, ack: &Ack) {
         let name = alert.labels.get("alertname").unwrap_or_default();
-        info!("{} takes care of the alert {name} ({})", ack.by, alert.fingerprint);
+        info!("{} takes care of the alert {name} ({})", line(&ack.by, SAID), alert.fingerprint);
         let Some(post) = &self.post else { return };
         let mut alert = alert.clone();
         alert.annotations.insert("acknowledged_by".to_owned(), ack.by.clone());
@@ -539,6 +574,9 @@ impl Runner {
     }
 
     fn silence(&mut self, silence: Silence) -> Result<(), String> {
+        if self.is_configured(&silence.id) {
+            return Err("it stands in the configuration; change it there and reload".to_owned());
+        }
         match self.silences.get(&silence.id) {
             Some(before) if before.origin != Origin::Host => {
                 return Err("it is the fleet's; change it there".to_owned());
@@ -548,14 +586,19 @@ impl Runner {
             }
             _ => {}
         }
-        info!("{} silences alerts until {}: {}", silence.created_by, silence.ends_at, silence.comment);
+        let (who, why) = (line(&silence.created_by, SAID), line(&silence.comment, SAID));
+        info!("{who} silences alerts until {}: {why}", silence.ends_at);
         self.silences.insert(silence.id.clone(), silence);
         self.silences_changed();
         Ok(())
     }
 
+    fn is_configured(&self, id: &str) -> bool {
+        self.dispatcher.silences().iter().any(|silence| silence.id == id && silence.origin == Origin::File)
+    }
+
     fn expire(&mut self, id: &str, now: Timestamp) -> Result<(), String> {
-        if self.dispatcher.silences().iter().any(|silence| silence.id == id && silence.origin == Origin::File) {
+        if self.is_configured(id) {
             return Err("it stands in the configuration; remove it there and reload".to_owned());
         }
         match self.silences.get_mut(id) {
@@ -574,15 +617,20 @@ impl Runner {
         if self.silences.get(&id).is_some_and(own) {
             return;
         }
+        let there = self.silences.contains_key(&id);
         let changed = match silence {
             None => self.silences.remove(&id).is_some(),
             Some(silence) => match Silence::read(&id, &silence, Origin::Fleet) {
-                Ok(silence) if self.silences.get(&id) == Some(&silence) => false,
-                Ok(_) if self.silences.len() >= MOST_SILENCES => {
+                Ok(silence) if self.silences.get(&id) == Some(&silence) => {
+                    self.heard.has(id);
+                    false
+                }
+                Ok(_) if !there && self.silences.len() >= MOST_SILENCES => {
                     warn!("the fleet's silence {id} is not taken: there are {MOST_SILENCES} already");
                     false
                 }
                 Ok(silence) => {
+                    self.heard.has(id.clone());
                     self.silences.insert(id, silence);
                     true
                 }
