@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: PostgreSQL, mosquitto with its clients, Prometheus with promtool,
-# Alertmanager and node_exporter, small tools, and a Python environment under target/venv that holds the ClickHouse engine and a mail server. With everything
+# Alertmanager and node_exporter, Redis, nginx, small tools, and a Python environment under target/venv that holds the ClickHouse engine and a mail server. With everything
 # there it takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,6 +46,8 @@ missing_packages() {
     has prometheus && has promtool || echo prometheus
     has prometheus-alertmanager || echo prometheus-alertmanager
     has prometheus-node-exporter || echo prometheus-node-exporter
+    has redis-server || echo redis-server
+    has nginx || echo nginx-light
     has ip || echo iproute2
     has unshare && has nsenter && has setpriv || echo util-linux
     has curl || echo curl
@@ -77,9 +79,9 @@ apt_install() {
     local package
     for package in "$@"; do
         case $package in
-        postgresql | mosquitto | prometheus | prometheus-alertmanager | prometheus-node-exporter)
-            as_root systemctl disable --quiet --now "$package.service"
-            echo "test-deps: $package.service is switched off; to use it: systemctl enable --now $package"
+        postgresql | mosquitto | prometheus | prometheus-alertmanager | prometheus-node-exporter | redis-server | nginx-light)
+            as_root systemctl disable --quiet --now "${package%-light}.service"
+            echo "test-deps: ${package%-light}.service is switched off; to use it: systemctl enable --now ${package%-light}"
             ;;
         esac
     done

@@ -1,7 +1,7 @@
 //! From a host and a port to a connection, with what is to be told of the way.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -148,8 +148,9 @@ pub(crate) async fn resolve(run: &mut Run<'_>, host: &str, port: u16) -> Result<
     let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
         Err(_) => {
-            let found = tokio::net::lookup_host((host, port)).await;
-            found.map_err(|error| format!("the name {host} has no address: {error}"))?.collect()
+            let name = host.to_owned();
+            let found = read(run, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect)).await?;
+            found.map_err(|error: io::Error| format!("the name {host} has no address: {error}"))?
         }
     };
     let took = begun.elapsed().as_secs_f64();
@@ -306,7 +307,7 @@ pub(crate) fn sentence(error: &io::Error) -> String {
     }
 }
 
-/// Reads files on a thread that may hang with them. While one hangs, no other is begun.
+/// Reads files, or asks the resolver, on a thread that may hang with them. While it hangs, no other is begun.
 pub(crate) async fn read<T: Send + 'static>(
     run: &Run<'_>,
     read: impl FnOnce() -> T + Send + 'static,
@@ -321,14 +322,14 @@ pub(crate) async fn read<T: Send + 'static>(
 
     let busy = &run.memory.reads;
     if busy.swap(true, Ordering::AcqRel) {
-        return Err("a file that was read for the run before still hangs".to_owned());
+        return Err("a file or the resolver, asked for the run before, still hangs".to_owned());
     }
     let busy = Busy(busy.clone());
     let done = tokio::task::spawn_blocking(move || {
         let _busy = busy;
         read()
     });
-    done.await.map_err(|panic| format!("BUG: reading files failed: {panic}"))
+    done.await.map_err(|panic| format!("BUG: reading failed: {panic}"))
 }
 
 /// The first line of a file with a secret. Reads it anew, so that it may change.

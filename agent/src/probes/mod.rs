@@ -181,7 +181,7 @@ pub(crate) struct Memory {
     file: file::Seen,
     topic: Option<freshness::Listener>,
     tls: dial::Made,
-    /// Whether files are being read.
+    /// Whether files are being read, or a name is looked up.
     reads: Arc<AtomicBool>,
 }
 

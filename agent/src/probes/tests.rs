@@ -282,6 +282,36 @@ async fn the_newest_file_counts() {
 }
 
 #[test]
+fn parsers_survive_anything() {
+    let beginnings: &[&[u8]] = &[
+        b"$5\r\nhello\r\n*1\r\n+OK\r\n-ERR x\r\n",
+        b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0D\0\0\0\x10\0\x02\0\0\0\x01a\xff\xff\xff\xff",
+        b"r=nonceabc,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1",
+        b"\0\x03\0\x01\0\0\xc0\x0c\0\x01\0\x01\0\0\0\x09\0\x04\x01\x02\x03\x04",
+        b"a.b[0].c{\"a\":{\"b\":[{\"c\":1}]}}",
+        b"0\x82\x01\x000\x30\x81\x80\xa0\x03\x02\x01\x02\x02\x010\x000\x000\x1e\x17\x0d700101000000Z\x17\x0d700101000000Z",
+    ];
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for round in 0..20_000 {
+        let mut bytes = beginnings[round % beginnings.len()].to_vec();
+        for _ in 0..random() % 6 {
+            let at = random() % bytes.len();
+            match random() % 4 {
+                0 => bytes[at] = random() as u8,
+                1 => bytes[at] ^= 1 << (random() % 8),
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, [0, 0xff, 0xc0, b'\n'][random() % 4]),
+            }
+        }
+        read_anything(&bytes);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_key() {
     let faults = |text: &str| {
         let file: crate::config::File = toml::from_str(text).unwrap_or_else(|error| panic!("{text}\n{error}"));

@@ -11,6 +11,7 @@ mod notify;
 mod outage;
 mod pages;
 mod peers;
+mod probes;
 mod publishing;
 mod push;
 mod rules;

@@ -13,8 +13,6 @@ const OF_OTHERS: &[(&str, &str)] = &[
     ("up", "whoever scrapes"),
     ("scrape_", "whoever scrapes"),
     ("ALERTS", "rules"),
-    ("probe_", "blackbox_exporter"),
-    ("pg_", "postgres_exporter"),
     ("aisemble_", "the application of examples/aisemble"),
     ("cloudflare_workers_", "applications of examples/autoforge"),
     ("llm_", "applications of examples/autoforge"),

@@ -1,4 +1,5 @@
-//! Real servers for tests: PostgreSQL, mosquitto, Prometheus, Alertmanager, node_exporter, a mail server and the ClickHouse engine on free loopback
+//! Real servers for tests: PostgreSQL, Redis, nginx, mosquitto, Prometheus, Alertmanager, node_exporter, a mail server and
+//! the ClickHouse engine on free loopback
 //! ports, in temporary folders; and our own programs, run as a user runs them.
 //!
 //! Each server is the child of a small shell that stops it and removes its folder as soon as the shell's standard
@@ -11,10 +12,12 @@ mod alertmanager;
 mod clickhouse;
 pub mod http;
 mod mosquitto;
+mod nginx;
 mod node_exporter;
 mod postgres;
 mod program;
 mod prometheus;
+mod redis;
 mod smtp;
 mod supervised;
 mod tail;
@@ -22,9 +25,11 @@ mod tail;
 pub use alertmanager::Alertmanager;
 pub use clickhouse::{ClickHouse, python, workspace};
 pub use mosquitto::Mosquitto;
+pub use nginx::Nginx;
 pub use node_exporter::NodeExporter;
 pub use postgres::{Postgres, Session};
 pub use program::{Program, built};
 pub use prometheus::{Prometheus, promtool};
+pub use redis::Redis;
 pub use smtp::Smtp;
 pub use supervised::{free_port, wait_for};

@@ -53,6 +53,11 @@ impl Prometheus {
         prometheus
     }
 
+    /// `http://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// What it printed so far.
     pub fn log(&self) -> String {
         self.server.log()
