@@ -72,6 +72,11 @@ pub struct Answer {
 }
 
 impl AgentArgs {
+    /// An agent that other switches name.
+    pub fn at(url: &str, unix: Option<PathBuf>, timeout: Duration) -> Result<Self, CommandError> {
+        Ok(Self { url: Target::read(url).map_err(CommandError::Usage)?, unix, timeout })
+    }
+
     /// Sends one request. `below` is a path and its query, `body` is sent as JSON.
     pub async fn ask(&self, method: Method, below: &str, body: Option<&Json>) -> Result<Answer, CommandError> {
         let (place, host, path) = match &self.unix {

@@ -8,6 +8,7 @@ pub mod command;
 pub mod fleet;
 pub mod glob;
 pub mod group;
+pub mod health;
 pub mod http;
 pub mod notify;
 pub mod query;

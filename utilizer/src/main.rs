@@ -68,15 +68,19 @@ enum Command {
         utilizer tail --service checkout | jq -r .message\n  \
         utilizer tail --kind status,alerts --mqtt mqtts://broker.example --ca-file ca.pem")]
     Tail(tail::Args),
-    /// Show the state of hosts and exporters, as the broker keeps it.
+    /// Show the state of hosts and exporters, as the broker keeps it; or with --agent, of all that one agent knows of.
     ///
     /// For each host: whether its agent is connected, how old that statement is, the groups of exporters that it waits for,
     /// the lowest number of each kind that is not confirmed yet, and what it had to give up. For each exporter: its store
     /// and what it takes. What is wrong stands below.
+    ///
+    /// With --agent: services, databases, cache, broker, tier, monitoring, logs and files, and the newest alerts, by what that
+    /// agent probes, scrapes and evaluates. The exit code is 1 if something is down or a critical alert fires.
     #[command(after_long_help = "Examples:\n  \
         utilizer status\n  \
         utilizer status 'web-*' --mqtt mqtts://broker.example --ca-file ca.pem\n  \
         utilizer status --check >/dev/null || echo something is wrong\n  \
+        utilizer status --agent http://127.0.0.1:9100 || echo something is down\n  \
         utilizer status --json | jq -r '.hosts[] | select(.state == \"offline\") | .host'")]
     Status(status::Args),
     /// Evaluate a PromQL expression over what a running agent has.

@@ -1,8 +1,9 @@
-//! `utilizer status`: hosts and exporters as their retained statuses tell.
+//! `utilizer status`: hosts and exporters as their retained statuses tell; or, with `--agent`, all that one agent knows of.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +11,13 @@ use clap::Args as ClapArgs;
 use daemon::config::duration;
 use serde_json::json;
 use wire::messages::{Loss, LossReason, Status, TierStatus};
-use wire::{GroupName, Kind, Timestamp};
+use wire::{GroupName, Kind, Timestamp, Topic};
 
+use crate::agent::AgentArgs;
 use crate::command::{BrokerArgs, CommandError, leave};
 use crate::fleet::{Fleet, Watch, is_online, is_up};
 use crate::glob;
+use crate::health;
 use crate::terminal::{Cell, Colour, Paint, cell, plain, plain_json, table};
 
 /// Problems that are told one by one.
@@ -29,9 +32,17 @@ pub struct Args {
     /// One JSON object, with the statuses as they are published.
     #[arg(long)]
     json: bool,
-    /// Exit with 1 if something is wrong: a host that was lost, declared losses, a group without an exporter.
+    /// Exit with 1 if something is wrong: a host that was lost, declared losses, a group without an exporter, a critical
+    /// alert. With an agent that is always so.
     #[arg(long)]
     check: bool,
+    /// Ask an agent, http://HOST:PORT: services, databases, cache, broker, tier, monitoring, files and alerts, by what it
+    /// probes, scrapes and evaluates.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["hosts", "url"])]
+    agent: Option<String>,
+    /// The same over the agent's Unix socket (`serve.unix`).
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["hosts", "url", "agent"])]
+    unix: Option<PathBuf>,
     /// The longest time to wait for the broker's answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     timeout: Duration,
@@ -41,12 +52,17 @@ pub struct Args {
 
 /// Looks once.
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let mut watch = Watch::start(&args.broker, "status", args.timeout).await?;
+    if args.agent.is_some() || args.unix.is_some() {
+        return of_agent(args).await;
+    }
+    let filters = vec![Topic::all_tier_statuses(), Topic::all_statuses(), Topic::all_active_alerts()];
+    let mut watch = Watch::of(&args.broker, "status", filters, args.timeout).await?;
     leave(&watch.client, &mut watch.events).await;
     let mut fleet = watch.fleet;
     fleet
         .hosts
         .retain(|host, _| args.hosts.is_empty() || args.hosts.iter().any(|pattern| glob::fits(pattern, host.as_str())));
+    fleet.active.retain(|host, _| fleet.hosts.contains_key(host));
     let problems = problems(&fleet);
     let mut stdout = std::io::stdout();
     let text = if args.json {
@@ -57,6 +73,22 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     };
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| CommandError::output(&error))?;
     Ok(if args.check && !problems.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Looks at what one agent knows of.
+async fn of_agent(args: Args) -> Result<ExitCode, CommandError> {
+    let url = args.agent.as_deref().unwrap_or("http://127.0.0.1:9100");
+    let agent = AgentArgs::at(url, args.unix, args.timeout)?;
+    let health = health::ask(&agent).await?;
+    let mut stdout = std::io::stdout();
+    let text = if args.json {
+        plain_json(json!(health).to_string()) + "\n"
+    } else {
+        let paint = Paint::new(stdout.is_terminal(), |name| std::env::var(name).ok());
+        health::as_text(&health, Timestamp::from(SystemTime::now()), paint)
+    };
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| CommandError::output(&error))?;
+    Ok(if health.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What is wrong, in sentences.
@@ -87,6 +119,14 @@ pub fn problems(fleet: &Fleet) -> Vec<String> {
     for status in fleet.members.values().filter(|status| !is_up(status)) {
         problems.push(format!("the exporter {} of the group {} is offline", status.member, status.group));
     }
+    for (host, active) in &fleet.active {
+        for alert in active.alerts.iter().filter(|alert| alert.labels.get("severity") == Some("critical")) {
+            let label = |name: &str| plain(alert.labels.get(name).unwrap_or_default()).into_owned();
+            let summary = plain(alert.annotations.get("summary").unwrap_or_default());
+            let summary = if summary.is_empty() { String::new() } else { format!(": {summary}") };
+            problems.push(format!("{host}: the critical alert {} fires{summary}", label("alertname")));
+        }
+    }
     for (topic, reason) in &fleet.unreadable {
         problems.push(format!("the message on {} can't be read: {}", plain(topic), plain(reason)));
     }
@@ -114,6 +154,11 @@ pub fn as_text(fleet: &Fleet, problems: &[String], now: Timestamp, paint: Paint)
     if !fleet.members.is_empty() {
         let head = ["GROUP", "MEMBER", "STATE", "STATUS OF", "STORE", "KINDS", "DURABLE", "VERSION"];
         text += &table(&head, fleet.members.values().map(|status| member_row(status, now)).collect(), paint);
+    }
+    let firing: usize = fleet.active.values().map(|active| active.alerts.len()).sum();
+    if firing > 0 {
+        let hosts = fleet.active.values().filter(|active| !active.alerts.is_empty()).count();
+        let _ = writeln!(text, "\nalerts: {firing} firing on {hosts} hosts; `utilizer alerts --mqtt …` lists them");
     }
     if !problems.is_empty() {
         text.push('\n');

@@ -6,6 +6,7 @@ mod it {
     mod broker;
     mod check;
     mod group;
+    mod health;
     mod notify;
     mod query;
     mod replay;
