@@ -121,7 +121,8 @@ pub(super) async fn ask(run: &mut Run<'_>, asked: Asked<'_>) -> Result<Response,
         }
         url = next;
     };
-    for (phase, seconds) in phases {
+    // A part that did not come about has no time.
+    for (phase, seconds) in phases.into_iter().filter(|(_, seconds)| result.is_ok() || *seconds > 0.0) {
         let help = "How long each part of the request took, redirects together.";
         run.found.labelled("probe_http_duration_seconds", help, ("phase", phase), seconds);
     }

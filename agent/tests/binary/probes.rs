@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use test_servers::{ClickHouse, Mosquitto, Nginx, Postgres, Prometheus, Redis, wait_for};
 
-use super::support::{Agent, Setup};
+use super::support::{Agent, Setup, exchange, request};
 
 /// Files that servers and probes need.
 struct Files(tempfile::TempDir);
@@ -315,4 +316,32 @@ fn a_reload_changes_probes_and_a_query_sees_them() {
     ends(&agent, "second", true);
     agent.reload(&setup(&[]));
     wait_for("all are gone", || (!page(&agent).contains("probe_success")).then_some(()));
+}
+
+#[test]
+fn echo_requests_are_answered_where_the_kernel_lets_them_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("agent.sock");
+    // A network of its own, in which the agent's group may have such sockets.
+    let script = "ip link set lo up && sysctl -q -w net.ipv4.ping_group_range='0 0' && exec \"$@\"";
+    let mut unshare = vec!["unshare", "--net"];
+    if !rustix::process::geteuid().is_root() {
+        unshare.extend(["--user", "--map-root-user"]);
+    }
+    let host = |host: &str| format!("[probe.icmp]\nhost = \"{host}\"\n");
+    let agent = setup(&[("v4", host("127.0.0.1")), ("v6", host("::1")), ("nobody", host("192.0.2.1"))])
+        .set("serve.unix", socket.display().to_string())
+        .run_by(&[&unshare[..], &["sh", "-c", script, "sh"]].concat())
+        .start();
+    let page = || {
+        let stream = UnixStream::connect(&socket).ok()?;
+        Some(exchange(stream, request("GET", "/metrics").as_bytes()).body)
+    };
+    let page = wait_for("all have ended", || page().filter(|page| page.matches("\nprobe_success{").count() == 3));
+    assert_eq!(value(&page, "probe_success", "v4", ""), Some(1.0), "{page}\n{}", agent.log());
+    assert_eq!(value(&page, "probe_success", "v6", ""), Some(1.0), "{}", agent.log());
+    assert_eq!(value(&page, "probe_success", "nobody", ""), Some(0.0));
+    assert!(value(&page, "probe_icmp_duration_seconds", "v6", "phase=\"rtt\"").is_some_and(|rtt| rtt > 0.0));
+    assert_eq!(value(&page, "probe_icmp_duration_seconds", "nobody", "phase=\"rtt\""), None);
+    agent.says("probe nobody (192.0.2.1): it can't be reached");
 }
