@@ -14,8 +14,8 @@ use mqtt::{Cause, Client, Event, Events, Message, PublishError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use wire::messages::{
-    Acknowledge, ActiveAlerts, Confirmation, Control, ControlAction, HostState, Inventory, LossReason, Silence, Status,
-    TierStatus,
+    Acknowledge, ActiveAlerts, AuditHeads, Confirmation, Control, ControlAction, HostState, Inventory, LossReason,
+    Silence, Status, TierStatus,
 };
 use wire::{BootId, CONTENT_TYPE, Kind, Timestamp, Topic, VERSION};
 
@@ -34,14 +34,20 @@ const DRAIN: Duration = Duration::from_millis(2500);
 /// Time for the goodbye after that.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Time for what is told only when the disk has it.
+const WRITTEN: Duration = Duration::from_millis(800);
+
 /// The rest is for what else the process does while it ends.
-const _: () = assert!(DRAIN.as_millis() + FAREWELL.as_millis() <= 4000);
+const _: () = assert!(WRITTEN.as_millis() + DRAIN.as_millis() + FAREWELL.as_millis() <= 4400);
 
 /// The id of the status among publishes; records have theirs from the outbox, which counts from 1.
 const STATUS_ID: u64 = u64::MAX;
 
 /// The id of the alerts that fire, likewise a state.
 const ALERTS_ID: u64 = u64::MAX - 1;
+
+/// The ends of the chains of audit records, too; the last of the states.
+const AUDIT_ID: u64 = u64::MAX - 2;
 
 /// Records handed over before others get their turn.
 const AT_ONCE: usize = 64;
@@ -222,6 +228,7 @@ impl Publisher {
         if self.alerts_due {
             self.publish_alerts();
         }
+        self.publish_audit_heads();
         for _ in 0..AT_ONCE {
             if self.full {
                 return;
@@ -252,6 +259,7 @@ impl Publisher {
                     *link = Link { connected: true, problem: None, connections: link.connections + 1 };
                 });
                 (self.status_due, self.alerts_due) = (true, true);
+                self.post.lock().audit_heads_untold();
                 self.post.lock().connected();
                 self.notify.listens(false);
             }
@@ -278,8 +286,8 @@ impl Publisher {
             Event::Acked { id, .. } => {
                 let record = self.under_way.remove(&id);
                 self.post.lock().acknowledged(id, record.as_ref().map(|(_, kind, _)| *kind));
-                if self.denied[usize::from(id >= ALERTS_ID)].take().is_some() {
-                    info!("the broker takes this host's {} again", if id >= ALERTS_ID { "status" } else { "records" });
+                if self.denied[usize::from(id >= AUDIT_ID)].take().is_some() {
+                    info!("the broker takes this host's {} again", if id >= AUDIT_ID { "status" } else { "records" });
                 }
             }
             Event::Lost { id } => {
@@ -308,10 +316,10 @@ impl Publisher {
 
     fn book_refusal(&mut self, id: u64, code: Option<u8>, retry: bool, reason: String) {
         // Once per change: a missing access rule refuses every interval's records.
-        let before = self.denied[usize::from(id >= ALERTS_ID)].replace(reason.clone());
+        let before = self.denied[usize::from(id >= AUDIT_ID)].replace(reason.clone());
         let news = before.as_deref() != Some(reason.as_str());
         let Some((boot, kind, seq)) = self.under_way.remove(&id) else {
-            if id >= ALERTS_ID && news {
+            if id >= AUDIT_ID && news {
                 error!("the broker refuses this host's status: {reason}; check the broker's access rules");
             }
             return;
@@ -415,12 +423,33 @@ impl Publisher {
         }
     }
 
+    /// How far the chains of audit records go.
+    fn publish_audit_heads(&mut self) {
+        let mut outbox = self.post.lock();
+        let Some(heads) = outbox.take_audit_heads() else { return };
+        let host = outbox.host().clone();
+        let topic = Topic::AuditHeads(host.clone()).to_string();
+        let said = AuditHeads { v: VERSION, host, time: Timestamp::from(SystemTime::now()), heads };
+        if self.client.try_publish(AUDIT_ID, retained(topic, wire::encode(&said))).is_err() {
+            outbox.audit_heads_untold();
+            debug!("the ends of the audit records' chains go out when there is room for them");
+        }
+    }
+
     fn status(&self) -> Status {
         let config = self.config.borrow().clone();
         Status { inventory: Some(self.inventory.clone()), ..bare_status(&self.post.lock(), &config, HostState::Online) }
     }
 
     async fn stop(mut self) {
+        // The keeper writes down how far the audit records go; then that can be told.
+        let written = async {
+            while self.post.lock().has_unwritten_audit_heads() {
+                self.post.ring();
+                self.post.news().await;
+            }
+        };
+        let _ = tokio::time::timeout(WRITTEN, written).await;
         // What was made last gets its chance. The rest stays in the spool.
         self.pump();
         let drained = tokio::time::timeout(DRAIN, async {

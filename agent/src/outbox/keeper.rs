@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use wire::Kind;
 use wire::messages::{Loss, LossReason};
 
+use super::audit::AUDIT;
 use super::halve::Halving;
 use super::positions::Written;
 use super::{Outbox, Post};
@@ -234,6 +235,7 @@ impl Keeper {
         self.keep_positions(last)?;
         self.sync()?;
         self.write_down()?;
+        self.write_audit()?;
         self.pass_over_missing();
         self.trim()?;
         // Each round lets one segment go; what is still too much then waits for the next pass.
@@ -279,6 +281,23 @@ impl Keeper {
         self.reserve.spend(|| state::write(dir, STATE, &text))?;
         self.written = version;
         self.post.lock().sender.durable(version);
+        self.post.wake.notify_one();
+        Ok(())
+    }
+
+    /// Writes down how far the chains of audit records go; the records are on the disk before.
+    fn write_audit(&self) -> io::Result<()> {
+        let unwritten = {
+            let mut outbox = self.post.lock();
+            let log = &outbox.shelf(Kind::Logs).log;
+            let place = log.next();
+            outbox.audit.unwritten(place)
+        };
+        let Some((disk, version)) = unwritten else { return Ok(()) };
+        self.post.sync(Kind::Logs)?;
+        let text = serde_json::to_vec(&disk).map_err(io::Error::other)?;
+        self.reserve.spend(|| state::write(&self.dir, AUDIT, &text))?;
+        self.post.lock().audit.written(disk, version);
         self.post.wake.notify_one();
         Ok(())
     }
@@ -341,6 +360,7 @@ impl Keeper {
             let mut outbox = self.post.lock();
             let before = outbox.sender.unfreed(kind);
             for (boot, from, to) in outbox.shelf(kind).seqs(segment.from, segment.to) {
+                outbox.note_lost(&boot, kind, from, to);
                 let _version = outbox.sender.evicted(&Loss { boot, kind, from, to, reason });
             }
             let declared = before.saturating_sub(outbox.sender.unfreed(kind));
@@ -351,6 +371,7 @@ impl Keeper {
         if kind == Kind::Logs && segment.to >= self.post.lock().positions.trim_to() {
             self.keep_positions(true)?;
         }
+        self.write_audit()?;
         let trim = self.reserve.spend(|| self.post.lock().shelf(kind).log.begin_drop_to(segment.to + 1))?;
         self.finish(kind, trim)?;
         let (said, dropped) = &mut self.complaints[kind as usize];

@@ -4,6 +4,7 @@
 //! and when, and what may be forgotten, says [`delivery::Sender`]. Nobody who puts a record waits for the disk to sync or for
 //! the network.
 
+mod audit;
 mod halve;
 mod keeper;
 mod open;
@@ -25,6 +26,7 @@ use tracing::warn;
 use wire::messages::{Confirmation, Logs, Loss, LossReason, TierStatus};
 use wire::{Body, BootId, GroupName, Head, HostName, Kind, MemberName, Record, Timestamp, VERSION};
 
+use audit::Audit;
 use halve::{HALF, Whole};
 use keeper::Bell;
 pub use keeper::{Gone, Keeping};
@@ -66,6 +68,7 @@ pub struct Outbox {
     gone: Option<String>,
     /// Up to where inputs have read.
     positions: Positions,
+    audit: Audit,
 }
 
 /// What became of the records of one kind since the agent started.
@@ -154,11 +157,16 @@ impl Outbox {
         MAX_RECORD.min(usize::try_from(self.max_bytes / 4).unwrap_or(usize::MAX))
     }
 
-    fn put<B: Body>(&mut self, time: Timestamp, body: B) -> Result<u64, PutError> {
+    fn put<B: Body>(&mut self, time: Timestamp, mut body: B) -> Result<u64, PutError> {
         let kind = B::KIND;
         let seq = self.shelf(kind).next_seq();
         let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
-        self.put_numbered(kind, seq, &wire::encode(&Record { head, body }))
+        let chain = self.audit.chain(body.log_records());
+        let put = self.put_numbered(kind, seq, &wire::encode(&Record { head, body }));
+        if let (Ok(_), Some(chain)) = (&put, chain) {
+            self.audit.put(chain, time);
+        }
+        put
     }
 
     fn put_numbered(&mut self, kind: Kind, seq: u64, payload: &[u8]) -> Result<u64, PutError> {
@@ -178,6 +186,8 @@ impl Outbox {
         let kind = Kind::Logs;
         let seq = self.shelf(kind).next_seq();
         let head = Head { v: VERSION, host: self.host.clone(), boot: Some(self.boot.clone()), seq: Some(seq), time };
+        let chained = self.audit.chain_encoded(records);
+        let records = chained.as_ref().map_or(records, |(records, _)| records);
         let mut payload = wire::encode(&Record { head, body: Logs { records: Vec::new() } });
         // Between the brackets of the empty list, which is the last that there is.
         payload.truncate(payload.len().saturating_sub(2));
@@ -193,6 +203,9 @@ impl Outbox {
         self.counts[kind as usize].made += 1;
         self.positions.appended(index, moves);
         self.sender.appended(kind, seq);
+        if let Some((_, chain)) = chained {
+            self.audit.put(chain, time);
+        }
         Ok(seq)
     }
 
@@ -372,6 +385,7 @@ impl Outbox {
             }
             return Refused::Halved;
         }
+        self.note_lost(boot, kind, seq, seq);
         self.give_up(&Loss { boot: boot.clone(), kind, from: seq, to: seq, reason });
         Refused::Declared
     }

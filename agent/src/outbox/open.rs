@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 use wire::{BootId, HostName, Kind};
 
+use super::audit::{AUDIT, Audit};
 use super::halve::{HALVED, Halving};
 use super::keeper::{Bell, Keeper, Keeping, STATE};
 use super::positions::Positions;
@@ -172,6 +173,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
     let halved = read_json(dir, HALVED).map_err(io)?;
     let halving = Halving::open(halved, &shelves, |text| reserve.spend(|| state::write(dir, HALVED, text)));
     let halving = halving.map_err(io)?;
+    let audit = Audit::open(read_json(dir, AUDIT).map_err(io)?, &shelves[Kind::Logs as usize].log, host, &boot);
 
     let positions = match shelves.get(Kind::Logs as usize) {
         Some(shelf) => Positions::open(dir, &shelf.log, &reserve).map_err(io)?,
@@ -217,6 +219,7 @@ fn open_in(dir: &Path, spool: &Spool, host: &HostName, boot: BootId) -> Result<(
         turned_away: None,
         gone: None,
         positions,
+        audit,
     };
     damaged.into_iter().for_each(|(kind, from, to)| outbox.missing(kind, from, to));
     halving.apply(&mut outbox);
@@ -318,7 +321,7 @@ fn set_aside(dir: &Path, host: &HostName) -> io::Result<()> {
     let Some(aside) = names.map(|name| dir.join(name)).find(|aside| !taken(aside)) else { return Ok(()) };
     make_dir(&aside)?;
     // What tells whose they are goes last, so that a crash in between leaves the same to do.
-    let states = [STATE, HALVED, RUNS].map(|name| format!("{name}.state"));
+    let states = [STATE, HALVED, AUDIT, RUNS].map(|name| format!("{name}.state"));
     for name in Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).chain(states) {
         match fs::rename(dir.join(&name), aside.join(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use wire::chain::{BEFORE, HASH, SEQ};
 use wire::messages::{LogRecord, Logs, LossReason, Metrics, Pipeline, TierStatus};
 use wire::{BootId, Kind, LabelSet, Ranges, Timestamp, decode_head};
 
@@ -588,4 +589,105 @@ fn log_inputs_have_half_of_the_spool_and_displace_nothing() {
     drop((post, keeping));
     let (post, _keeping) = start(image.path(), "c");
     assert_eq!(places(&post), place(7));
+}
+
+fn audit(message: &str) -> Logs {
+    let record: LogRecord = serde_json::from_value(serde_json::json!({
+        "timestamp": "2026-01-01T00:00:00Z", "level": "INFO", "message": message, "category": "audit",
+    }))
+    .unwrap();
+    Logs { records: vec![record] }
+}
+
+/// The end of each run's chain, once the disk has it.
+fn heads(post: &Post, wanted: impl Fn(&[wire::messages::AuditHead]) -> bool) -> Vec<wire::messages::AuditHead> {
+    let found = std::cell::RefCell::new(Vec::new());
+    wait_for("the ends of the chains are on the disk", || {
+        post.ring();
+        let told = post.lock().take_audit_heads();
+        told.is_some_and(|heads| {
+            *found.borrow_mut() = heads;
+            wanted(&found.borrow())
+        })
+    });
+    found.into_inner()
+}
+
+fn field(post: &Post, boot: &str, seq: u64, name: &str) -> Option<String> {
+    let payload = post.lock().shelf(Kind::Logs).read(&boot.parse().unwrap(), seq).unwrap();
+    wire::decode_body::<Logs>(&payload).unwrap().records[0].fields.get(name).cloned()
+}
+
+#[test]
+fn audit_records_are_chained_over_refused_ones_and_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    post.put(now(), audit("first")).unwrap();
+    assert!(matches!(post.put(now(), audit(&"x".repeat(2 << 20))), Err(PutError::Large(..))));
+    post.put(now(), logs(10)).unwrap();
+    post.put(now(), audit("second")).unwrap();
+    assert_eq!([1, 3].map(|seq| field(&post, "a", seq, SEQ).unwrap()), ["1", "2"]);
+    assert_eq!(field(&post, "a", 2, SEQ), None);
+    assert_eq!(field(&post, "a", 1, BEFORE), None);
+    let told = heads(&post, |heads| heads.first().is_some_and(|head| head.seq == 2));
+    assert_eq!(told[0].hash.to_string(), field(&post, "a", 3, HASH).unwrap());
+    assert_eq!(post.lock().take_audit_heads(), None, "told once");
+    post.lock().audit_heads_untold();
+    assert_eq!(post.lock().take_audit_heads(), Some(told.clone()));
+    drop((post, keeping));
+
+    let (post, _keeping) = start(dir.path(), "b");
+    // Lines of inputs are JSON already.
+    let read = wire::encode(&audit("third").records[0]);
+    post.put_read(now(), &[line(1, 10), read].join(&b','), &moved(1)).unwrap();
+    let payload = post.lock().shelf(Kind::Logs).read(&"b".parse().unwrap(), 1).unwrap();
+    let records = wire::decode_body::<Logs>(&payload).unwrap().records;
+    let third = &records[1].fields;
+    assert_eq!((records.len(), records[0].fields.len(), third[SEQ].as_str()), (2, 0, "1"));
+    assert_eq!(third[BEFORE], format!("a 2 {}", told[0].hash));
+    assert_eq!(heads(&post, |heads| heads.len() == 2)[1].hash.to_string(), third[HASH]);
+    post.put(now(), audit("fourth")).unwrap();
+    assert_eq!(field(&post, "b", 2, SEQ).unwrap(), "2");
+    assert_eq!(heads(&post, |heads| heads.len() == 2)[0], told[0]);
+}
+
+/// An agent that is killed has not written down everything that it spooled.
+#[test]
+fn the_end_of_a_killed_runs_chain_is_found_in_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, keeping) = start(dir.path(), "a");
+    post.put(now(), audit("first")).unwrap();
+    heads(&post, |heads| !heads.is_empty());
+    let early = std::fs::read(dir.path().join("audit.state")).unwrap();
+    post.put(now(), audit("second")).unwrap();
+    post.put(now(), audit("third")).unwrap();
+    let hash = field(&post, "a", 3, HASH).unwrap();
+    drop((post, keeping));
+    std::fs::write(dir.path().join("audit.state"), early).unwrap();
+
+    let (post, _keeping) = start(dir.path(), "b");
+    let told = heads(&post, |heads| !heads.is_empty());
+    assert_eq!((told[0].boot.as_str(), told[0].seq, told[0].hash.to_string()), ("a", 3, hash));
+}
+
+#[test]
+fn audit_records_that_are_given_up_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (post, _keeping) = start(dir.path(), "a");
+    announce(&post);
+    post.put(now(), audit("stored")).unwrap();
+    commit(&post, "a", Kind::Logs, 1, 1);
+    for text in ["lost", "lost too"] {
+        post.put(now(), audit(text)).unwrap();
+    }
+    let hash = field(&post, "a", 3, HASH).unwrap();
+    post.lock().max_age = Duration::ZERO;
+    std::thread::sleep(Duration::from_millis(2));
+    let segment = keeper::over_bounds(&mut post.lock(), true);
+    assert!(segment.is_some_and(|(kind, ..)| kind == Kind::Logs));
+    post.lock().note_lost(&"a".parse().unwrap(), Kind::Logs, 1, 3);
+    post.put(now(), audit("stored again")).unwrap();
+    let told = heads(&post, |heads| !heads[0].lost.is_empty() && heads[0].seq == 4);
+    let lost = &told[0].lost;
+    assert_eq!((lost.len(), lost[0].from, lost[0].to, lost[0].hash.to_string()), (1, 2, 3, hash));
 }

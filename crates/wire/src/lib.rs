@@ -7,6 +7,7 @@
 //! A receiver ignores fields that it does not know. When the meaning of a field changes, the version in the topic
 //! changes ([`VERSION`]).
 
+pub mod chain;
 mod kind;
 mod labels;
 pub mod messages;

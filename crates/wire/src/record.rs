@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::messages::LogRecord;
 use crate::{BootId, HostName, Kind, Timestamp, VERSION};
 
 /// What identifies a durable record. (`host`, `boot`, kind, `seq`) is the identity; the kind stands in the topic.
@@ -28,6 +29,11 @@ pub struct Head {
 pub trait Body: Serialize + DeserializeOwned {
     /// The kind it is the body of.
     const KIND: Kind;
+
+    /// The log records in it, if it is of those: audit records among them are chained before they are spooled.
+    fn log_records(&mut self) -> Option<&mut [LogRecord]> {
+        None
+    }
 }
 
 /// A durable record as it is spooled, published and stored: head and body in one flat JSON object.

@@ -27,6 +27,7 @@ pub fn messages() -> Vec<Message> {
     vec![
         message("status", "utilizer/v1/telemetry/{host}/status", true, schema::<Status>()),
         message("alerts-active", "utilizer/v1/telemetry/{host}/alerts/active", true, schema::<ActiveAlerts>()),
+        message("audit", "utilizer/v1/telemetry/{host}/audit", true, schema::<AuditHeads>()),
         message("metrics", "utilizer/v1/telemetry/{host}/metrics", false, schema::<Record<Metrics>>()),
         message("logs", "utilizer/v1/telemetry/{host}/logs", false, schema::<Record<Logs>>()),
         message("alerts", "utilizer/v1/telemetry/{host}/alerts", false, schema::<Record<AlertTransition>>()),

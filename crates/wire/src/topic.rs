@@ -15,6 +15,8 @@ pub enum Topic {
     Status(HostName),
     /// `telemetry/<host>/alerts/active`, retained: [`crate::messages::ActiveAlerts`].
     ActiveAlerts(HostName),
+    /// `telemetry/<host>/audit`, retained: [`crate::messages::AuditHeads`].
+    AuditHeads(HostName),
     /// `telemetry/<host>/<kind>`: a durable [`crate::Record`].
     Telemetry(HostName, Kind),
     /// `command/<host>/confirmed/<group>/<member>`: [`crate::messages::Confirmation`].
@@ -68,6 +70,11 @@ impl Topic {
         format!("{ROOT}telemetry/+/alerts/active")
     }
 
+    /// Filter for how far the chains of audit records of all hosts go.
+    pub fn all_audit_heads() -> String {
+        format!("{ROOT}telemetry/+/audit")
+    }
+
     /// Filter for one durable kind of all hosts, without a group: every subscriber gets each record.
     pub fn all_telemetry(kind: Kind) -> String {
         format!("{ROOT}telemetry/+/{kind}")
@@ -105,6 +112,7 @@ impl fmt::Display for Topic {
         match self {
             Topic::Status(host) => write!(f, "telemetry/{host}/status"),
             Topic::ActiveAlerts(host) => write!(f, "telemetry/{host}/alerts/active"),
+            Topic::AuditHeads(host) => write!(f, "telemetry/{host}/audit"),
             Topic::Telemetry(host, kind) => write!(f, "telemetry/{host}/{kind}"),
             Topic::Confirmed(host, group, member) => write!(f, "command/{host}/confirmed/{group}/{member}"),
             Topic::RunJob(host) => write!(f, "command/{host}/jobs"),
@@ -126,6 +134,7 @@ impl FromStr for Topic {
         let levels: Vec<&str> = rest.split('/').collect();
         match levels[..] {
             ["telemetry", host, "status"] => Ok(Topic::Status(host.parse().map_err(name)?)),
+            ["telemetry", host, "audit"] => Ok(Topic::AuditHeads(host.parse().map_err(name)?)),
             ["telemetry", host, "alerts", "active"] => Ok(Topic::ActiveAlerts(host.parse().map_err(name)?)),
             ["telemetry", host, kind] => {
                 let kind = kind.parse().map_err(|_| unknown())?;
@@ -160,6 +169,7 @@ mod tests {
         let mut topics = vec![
             Topic::Status(host.clone()),
             Topic::ActiveAlerts(host.clone()),
+            Topic::AuditHeads(host.clone()),
             Topic::Confirmed(host.clone(), group.clone(), member.clone()),
             Topic::RunJob(host.clone()),
             Topic::Acknowledge(host.clone()),

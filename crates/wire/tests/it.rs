@@ -199,6 +199,26 @@ fn state_messages() {
             alerts: vec![alert()],
         },
     );
+    let head = |boot, lost| AuditHead {
+        boot,
+        seq: 12,
+        hash: "0123456789abcdef".repeat(4).parse().unwrap(),
+        time: time(0),
+        lost,
+    };
+    let lost = AuditLoss { from: 3, to: 5, hash: "f".repeat(64).parse().unwrap() };
+    state(
+        "audit",
+        AuditHeads {
+            v: VERSION,
+            host: "web-01".parse().unwrap(),
+            time: time(0),
+            heads: vec![
+                head(boot(), vec![lost]),
+                head("019a4000-0000-7d3a-9b1c-0242ac120002".parse().unwrap(), vec![]),
+            ],
+        },
+    );
     let mut held = Ranges::default();
     held.insert_range(43, 44);
     let mut committed = Ranges::default();

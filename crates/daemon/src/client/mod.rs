@@ -12,7 +12,7 @@ mod url;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -85,6 +85,16 @@ pub enum Target<'a> {
     Url(&'a SecretUrl),
     /// A Unix socket, and what is asked for there: a path with its query.
     Unix(&'a Path, &'a Uri),
+}
+
+impl Target<'_> {
+    /// As messages name it.
+    fn place(&self) -> String {
+        match self {
+            Self::Url(url) => url.place(),
+            Self::Unix(path, _) => path.display().to_string(),
+        }
+    }
 }
 
 /// A request. Host, length and user agent are added.
@@ -166,6 +176,54 @@ impl Response {
     }
 }
 
+/// What drives a connection.
+type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An answer, of whatever status, whose body is still to come.
+pub struct Streaming {
+    /// Such as 200.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    place: String,
+    body: Incoming,
+    /// `None` once it has ended.
+    connection: Option<Driving>,
+}
+
+impl Streaming {
+    /// The next piece of the body, if there is one within `patience`; `None` at its end.
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, SendError> {
+        let place = &self.place;
+        let until = Instant::now() + patience;
+        loop {
+            let frame = timeout_at(until, driven(&mut self.connection, self.body.frame())).await;
+            let late = |_| SendError::Timeout { place: place.clone(), stage: Stage::Body, after: patience };
+            let fault = |error| SendError::Protocol { place: place.clone(), why: told(&error), sent: true };
+            let Some(frame) = frame.map_err(late)? else { return Ok(None) };
+            // What is no data are trailers.
+            if let Ok(data) = frame.map_err(fault)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// Drives a connection while something is waited for that needs it.
+async fn driven<T>(connection: &mut Option<Driving>, wanted: impl Future<Output = T>) -> T {
+    let mut wanted = pin!(wanted);
+    if let Some(driving) = connection {
+        tokio::select! {
+            biased;
+            result = &mut wanted => return result,
+            () = driving => {}
+        }
+        // What it has read before it ended is still there.
+        *connection = None;
+    }
+    wanted.await
+}
+
 /// `Authorization` of a user and password.
 pub fn basic(user: &str, password: &str) -> HeaderValue {
     let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
@@ -225,11 +283,37 @@ impl Client {
         most: usize,
     ) -> Result<Response, SendError> {
         let until = Instant::now() + deadline;
-        let place = Arc::new(match target {
-            Target::Url(url) => url.place(),
-            Target::Unix(path, _) => path.display().to_string(),
-        });
-        let late = |stage| SendError::Timeout { place: place.to_string(), stage, after: deadline };
+        let place = target.place();
+        let (stream, request) = self.connected(target, request, &place, (until, deadline)).await?;
+        Ok(exchange(stream, &place, request, (until, deadline), most).await?.response)
+    }
+
+    /// Sends a request and gives the answer as soon as its head has come, within the deadline. Its body is read piece by
+    /// piece, however long it is.
+    pub async fn open(&self, target: Target<'_>, request: Request, deadline: Duration) -> Result<Streaming, SendError> {
+        let until = Instant::now() + deadline;
+        let place = target.place();
+        let (stream, request) = self.connected(target, request, &place, (until, deadline)).await?;
+        let fault = |error: hyper::Error| SendError::Protocol { place: place.clone(), why: told(&error), sent: true };
+        let (mut sender, connection) =
+            http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(TokioIo::new(stream)).await.map_err(fault)?;
+        let mut connection: Option<Driving> = Some(Box::pin(async { drop(connection.await) }));
+        let head = timeout_at(until, driven(&mut connection, sender.send_request(request)));
+        let late = |_| SendError::Timeout { place: place.clone(), stage: Stage::Answer, after: deadline };
+        let (head, body) = head.await.map_err(late)?.map_err(fault)?.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        Ok(Streaming { status, headers, place, body, connection })
+    }
+
+    /// A connection, and the request as it goes over it.
+    async fn connected(
+        &self,
+        target: Target<'_>,
+        request: Request,
+        place: &str,
+        (until, deadline): (Instant, Duration),
+    ) -> Result<(Stream, hyper::Request<Full<Bytes>>), SendError> {
+        let late = |stage| SendError::Timeout { place: place.to_owned(), stage, after: deadline };
         let (stream, uri, host) = match target {
             Target::Unix(path, uri) => {
                 let stream = timeout_at(until, stream::unix(path)).await.map_err(|_| late(Stage::Connect))??;
@@ -251,8 +335,7 @@ impl Client {
                 (stream, url.path(), url.authority())
             }
         };
-        let exchanged = exchange(stream, &place, made(request, uri, &host, &place)?, (until, deadline), most).await?;
-        Ok(exchanged.response)
+        Ok((stream, made(request, uri, &host, place)?))
     }
 
     /// As the files are now; while they can't be used, as they were.

@@ -106,6 +106,31 @@ async fn ask(url: &SecretUrl, deadline: Duration) -> Result<Response, SendError>
 }
 
 #[tokio::test]
+async fn an_answer_is_read_piece_by_piece() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let read = async |manner| {
+        let (port, _told) = server(manner, None).await;
+        let mut answer = client().open(Target::Url(&url(port)), Request::get(), PATIENCE).await?;
+        let mut text = Vec::new();
+        while let Some(piece) = answer.next(SOON).await? {
+            text.extend_from_slice(&piece);
+        }
+        Ok::<_, SendError>((answer.status, String::from_utf8(text).unwrap()))
+    };
+    assert_eq!(read(Manner::Says(chunked)).await.unwrap(), (200, "abcde".to_owned()));
+    assert_eq!(read(Manner::Says(OK)).await.unwrap(), (200, "hello".to_owned()));
+    let cut = &chunked[..chunked.len() - 5];
+    for (manner, part) in [
+        (Manner::Says(cut), "unexpected EOF"),
+        (Manner::Stalls(cut), "did not end"),
+        (Manner::Blurts("nonsense\r\n\r\n"), "not HTTP"),
+    ] {
+        let error = read(manner).await.unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains("hush"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_arrives_whole_and_the_answer_comes_back() {
     let (port, mut told) = server(Manner::Says(OK), None).await;
     let request = Request::post("application/json", "{}").with(header::AUTHORIZATION, basic("me", "hush"));

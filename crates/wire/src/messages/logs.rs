@@ -15,6 +15,10 @@ pub struct Logs {
 
 impl Body for Logs {
     const KIND: Kind = Kind::Logs;
+
+    fn log_records(&mut self) -> Option<&mut [LogRecord]> {
+        Some(&mut self.records)
+    }
 }
 
 /// One log record.

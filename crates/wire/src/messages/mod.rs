@@ -4,6 +4,7 @@
 //! [`crate::Record`]. The others are state or commands: they carry `v` themselves and no `seq`.
 
 mod alerts;
+mod audit;
 mod commands;
 mod confirmation;
 mod jobs;
@@ -15,6 +16,7 @@ mod status;
 mod tier;
 
 pub use alerts::{ActiveAlerts, Alert, AlertState, AlertTransition};
+pub use audit::{AuditHead, AuditHeads, AuditLoss};
 pub use commands::{Acknowledge, Control, ControlAction};
 pub use confirmation::Confirmation;
 pub use jobs::{JobStatus, JobTransition, RunJob};
