@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mqtt::{Client, Event, Events, Message};
 use tokio::time::{Instant, timeout_at};
-use wire::messages::{ActiveAlerts, HostState, Silence, Status, TierState, TierStatus};
+use wire::messages::{ActiveAlerts, AuditHeads, HostState, Silence, Status, TierState, TierStatus};
 use wire::{CONTENT_TYPE, GroupName, HostName, MemberName, SilenceId, Topic, decode_state};
 
 use crate::command::{BrokerArgs, CommandError, connect, is_final};
@@ -28,6 +28,8 @@ pub struct Fleet {
     pub members: BTreeMap<(GroupName, MemberName), TierStatus>,
     /// What fires on each host.
     pub active: BTreeMap<HostName, ActiveAlerts>,
+    /// How far the chains of each host's audit records go.
+    pub audit: BTreeMap<HostName, AuditHeads>,
     /// Silences for all hosts.
     pub silences: BTreeMap<SilenceId, Silence>,
     /// Topics whose message can't be read, with the reason.
@@ -59,6 +61,13 @@ impl Fleet {
             }
             Ok(Topic::ActiveAlerts(host)) => {
                 decode_state("active alerts", payload).map(|active| drop(self.active.insert(host, active)))
+            }
+            Ok(Topic::AuditHeads(host)) if payload.is_empty() => {
+                self.audit.remove(&host);
+                Ok(())
+            }
+            Ok(Topic::AuditHeads(host)) => {
+                decode_state("audit", payload).map(|heads| drop(self.audit.insert(host, heads)))
             }
             Ok(Topic::Silence(id)) if payload.is_empty() => {
                 self.silences.remove(&id);

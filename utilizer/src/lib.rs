@@ -10,6 +10,7 @@ pub mod glob;
 pub mod group;
 pub mod health;
 pub mod http;
+pub mod logs;
 pub mod notify;
 pub mod query;
 pub mod replay;

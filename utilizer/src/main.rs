@@ -13,6 +13,7 @@ use utilizer::broker_acl::{self, BrokerCommand};
 use utilizer::check::{self, CheckCommand};
 use utilizer::command::CommandError;
 use utilizer::group::{self, GroupCommand};
+use utilizer::logs::{self, LogsCommand};
 use utilizer::notify::silence::{self, SilenceCommand};
 use utilizer::notify::test::{self, NotifyCommand};
 use utilizer::notify::{ack, alerts};
@@ -68,6 +69,9 @@ enum Command {
         utilizer tail --service checkout | jq -r .message\n  \
         utilizer tail --kind status,alerts --mqtt mqtts://broker.example --ca-file ca.pem")]
     Tail(tail::Args),
+    /// Look into stored log lines: find, count, write out, delete, verify.
+    #[command(subcommand)]
+    Logs(LogsCommand),
     /// Show the state of hosts and exporters, as the broker keeps it; or with --agent, of all that one agent knows of.
     ///
     /// For each host: whether its agent is connected, how old that statement is, the groups of exporters that it waits for,
@@ -164,6 +168,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => ended(runtime.block_on(sim::run(*args))),
         Command::Status(args) => ended(runtime.block_on(status::run(args))),
         Command::Check(command) => ended(runtime.block_on(check::run(command))),
+        Command::Logs(command) => ended(runtime.block_on(logs::run(command))),
         Command::Query(args) => ended(runtime.block_on(query::run(args)).map(|()| ExitCode::SUCCESS)),
         Command::Alerts(args) => ended(runtime.block_on(alerts::run(args)).map(|()| ExitCode::SUCCESS)),
         Command::Ack(args) => ended(runtime.block_on(ack::run(args)).map(|()| ExitCode::SUCCESS)),

@@ -36,14 +36,8 @@ impl Text {
     pub fn line(&mut self, entry: &Entry) -> String {
         match entry {
             Entry::Log(head, _, record) => {
-                let text = self.log(record);
-                self.columns(
-                    record.timestamp,
-                    head.host.as_str(),
-                    record.level.as_str(),
-                    level_colour(record.level),
-                    &text,
-                )
+                let LogRecord { timestamp, level, service_name, message, .. } = &**record;
+                self.row(*timestamp, head.host.as_str(), *level, service_name, message)
             }
             Entry::Metrics(head, body) => {
                 self.columns(head.time, head.host.as_str(), "metrics", Some(Colour::Dim), &metrics(body))
@@ -89,6 +83,12 @@ impl Text {
         }
     }
 
+    /// A log line, without its end.
+    pub fn row(&mut self, time: Timestamp, host: &str, level: Level, service: &str, message: &str) -> String {
+        let text = self.log(service, message);
+        self.columns(time, &plain(host), level.as_str(), level_colour(level), &text)
+    }
+
     fn columns(&mut self, time: Timestamp, host: &str, tag: &str, colour: Option<Colour>, text: &str) -> String {
         let time = time.to_string();
         let (day, clock) = time.trim_end_matches('Z').split_once('T').unwrap_or((&time, ""));
@@ -103,10 +103,10 @@ impl Text {
         format!("{time} {} {tag} {text}", self.paint.on(Colour::Blue, host)).trim_end().to_owned()
     }
 
-    fn log(&mut self, record: &LogRecord) -> String {
-        let service = plain(&record.service_name);
+    fn log(&mut self, service: &str, message: &str) -> String {
+        let service = plain(service);
         self.service = self.service.max(service.chars().count().min(WIDEST_SERVICE));
-        let message = plain(&record.message);
+        let message = plain(message);
         if self.service == 0 { message.into_owned() } else { format!("{service:<w$} {message}", w = self.service) }
     }
 }
