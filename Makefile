@@ -32,10 +32,10 @@ export UTILIZER_TEST_PYTHON ?= $(CURDIR)/target/venv/bin/python
 export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-relp bench-rules bench-notify bench-logs drill drill-logs order-code check-portable fuzz lint fmt docs deny golden boards deps
+.PHONY: help up test check-rules conformance differential sim-long kill-long bench bench-tier bench-sinks bench-build bench-logs-store bench-relp bench-rules bench-notify bench-logs drill drill-logs order-code check-portable fuzz lint fmt docs deny golden boards deps
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # A development build: it is there well before a release build, and fast enough for one host (`make bench-build` compares).
 up: ## Build and run everything for this host in one process; switches by ARGS="--interval 2s".
@@ -90,6 +90,10 @@ bench-rules: ## Measure how soon an alert is out beside Prometheus, memory with 
 bench-notify: ## Measure how soon somebody is told of an alert beside Alertmanager, and memory with many alerts.
 	$(CARGO) build --release --package utilizer-agent --bins --examples
 	tools/bench-notify.py
+
+# LINES="100000" for other numbers of lines; 10 million take some minutes and 4 GB of memory.
+bench-logs-store: deps ## Measure the table logs with a million and ten million lines: room, the users' queries, searches.
+	$(CARGO) run --release --package utilizer-exporter-clickhouse --example bench-logs-store -- $(LINES)
 
 bench-relp: ## Count what rsyslog's disk queue with RELP loses and doubles under ten faults; needs root, rsyslog, rsyslog-relp.
 	tools/bench-relp.py

@@ -41,7 +41,8 @@ pub struct ClickHouseConfig {
 }
 
 impl ClickHouseConfig {
-    /// For a url, with the database `utilizer`, the server's default user, 30 days of logs and a year of alerts.
+    /// For a url, with the database `utilizer`, the server's default user, 30 days of logs, 90 of audit records and a year
+    /// of alerts.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -49,7 +50,7 @@ impl ClickHouseConfig {
             username: None,
             password: None,
             log_ttl: Duration::from_secs(30 * DAY),
-            category_ttl: BTreeMap::new(),
+            category_ttl: BTreeMap::from([("audit".to_owned(), Duration::from_secs(90 * DAY))]),
             alert_ttl: Duration::from_secs(365 * DAY),
             connections: 1,
         }
@@ -209,6 +210,9 @@ mod tests {
     #[test]
     fn the_ttl_is_spelled_as_the_server_does() {
         let mut config = ClickHouseConfig::new("http://db");
+        let default = "ingested_at + toIntervalSecond(multiIf(category = 'audit', 7776000, 2592000))";
+        assert_eq!(config.log_ttl_expression(), default);
+        config.category_ttl.clear();
         assert_eq!(config.log_ttl_expression(), "ingested_at + toIntervalDay(30)");
         config.log_ttl = Duration::from_secs(5400);
         assert_eq!(config.log_ttl_expression(), "ingested_at + toIntervalSecond(5400)");

@@ -92,7 +92,10 @@ fn by_code(code: u32) -> Remedy {
 fn advice(code: u32) -> Option<&'static str> {
     match code {
         192..=194 | 516 => Some("check [clickhouse] username and password_file"),
-        291 | 497 => Some("grant the user INSERT, SELECT, CREATE TABLE, CREATE VIEW and ALTER TABLE on the database"),
+        291 | 497 => Some(
+            "grant the user INSERT, SELECT, CREATE TABLE, CREATE VIEW and ALTER TABLE on the database, or have \
+             `utilizer-exporter-clickhouse migrate` run by one who may do that (config/clickhouse/grants.sql)",
+        ),
         8 | 10 | 16 => Some("the table was not made by utilizer: take another [clickhouse] database"),
         60 | 81 => Some("`utilizer-exporter-clickhouse migrate` makes what is missing"),
         62 | 46 | 50 | 115 => Some("the server may be too old"),

@@ -109,8 +109,9 @@ pub(crate) struct Span(#[serde(with = "duration")] Duration);
 
 impl Default for RetentionSection {
     fn default() -> Self {
-        let ClickHouseConfig { log_ttl, alert_ttl, .. } = ClickHouseConfig::new("");
-        Self { logs: log_ttl, categories: BTreeMap::new(), alerts: alert_ttl }
+        let ClickHouseConfig { log_ttl, category_ttl, alert_ttl, .. } = ClickHouseConfig::new("");
+        let categories = category_ttl.into_iter().map(|(name, ttl)| (name, Span(ttl))).collect();
+        Self { logs: log_ttl, categories, alerts: alert_ttl }
     }
 }
 

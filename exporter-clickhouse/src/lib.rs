@@ -24,7 +24,12 @@
 //! server that lost its memory of tokens decides. Only the loss of the tier's disk makes it at least once: rows that came
 //! twice have the same `host` and `event_id`.
 //!
-//! # Materialised views
+//! # Statistics
+//!
+//! Counts by hour are a projection of `logs`, which stands in the same parts as the rows: no failure in the table above
+//! leaves the one without the other, or counts a row twice.
+//!
+//! # Materialised views of others
 //!
 //! `deduplicate_blocks_in_dependent_materialized_views` is on, so that a repeated insert is recognized in a view's target
 //! too, if that table has a `non_replicated_deduplication_window` (or is replicated). A view that fails fails the insert,

@@ -22,12 +22,15 @@ struct Migration {
 }
 
 /// In order; versions count from 1.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, name: "logs", sql: include_str!("../migrations/0001_logs.sql") },
     Migration { version: 2, name: "alerts", sql: include_str!("../migrations/0002_alerts.sql") },
     Migration { version: 3, name: "otel_logs", sql: include_str!("../migrations/0003_otel_logs.sql") },
     Migration { version: 4, name: "logs", sql: include_str!("../migrations/0004_logs_by_arrival.sql") },
     Migration { version: 5, name: "alerts", sql: include_str!("../migrations/0005_alerts_by_arrival.sql") },
+    Migration { version: 6, name: "logs", sql: include_str!("../migrations/0006_logs_by_hour.sql") },
+    Migration { version: 7, name: "logs_hourly", sql: include_str!("../migrations/0007_logs_hourly.sql") },
+    Migration { version: 8, name: "logs", sql: include_str!("../migrations/0008_words_in_any_case.sql") },
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS utilizer_schema_migrations

@@ -32,6 +32,7 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
+from xml.sax.saxutils import escape
 
 from chdb.session import Session
 
@@ -73,14 +74,33 @@ def quoted(text):
 class Engine:
     """The one session that a process can have, behind a lock."""
 
-    def __init__(self, directory, slow=None):
+    def __init__(self, directory, slow=None, grants=None):
         self.directory = directory
         self.slow = slow
         self.lock = threading.Lock()
         self.names = threading.Lock()
         self.running = set()
-        self.session = Session(os.path.join(directory, "store"))
+        self.session = Session(os.path.join(directory, "store") + self.restricted(grants))
         self.version = self.run("SELECT version()", "TabSeparated").decode().strip()
+
+    def restricted(self, grants):
+        """What makes the engine's own user have these rights and no others."""
+        if not grants:
+            return ""
+        # Data come through files here, on the real server through the connection, and every query begins with USE.
+        own = ["GRANT FILE ON *.*", "GRANT SHOW DATABASES ON default.*"]
+        queries = "".join(f"<query>{escape(grant)}</query>" for grant in [*grants, *own])
+        users = os.path.join(self.directory, "users.xml")
+        with open(users, "w", encoding="utf-8") as file:
+            file.write(
+                "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>"
+                "<networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+                f"<grants>{queries}</grants></default></users></clickhouse>"
+            )
+        config = os.path.join(self.directory, "config.xml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f"<clickhouse><users_config>{escape(users)}</users_config></clickhouse>")
+        return f"?config-file={config}"
 
     def run(self, sql, output_format, params=None):
         try:
@@ -252,6 +272,7 @@ def main():
     arguments.add_argument("--user", help="the only user that may log in (default: no authentication)")
     arguments.add_argument("--password", default="", help="the user's password")
     arguments.add_argument("--slow", help="a file that, while it is there, says how long an INSERT waits")
+    arguments.add_argument("--grant", action="append", help="a GRANT without TO: the engine may do only what these allow")
     arguments.add_argument("--until-eof", action="store_true", help="stop when stdin ends")
     arguments = arguments.parse_args()
 
@@ -259,7 +280,7 @@ def main():
         server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
         server.daemon_threads = True
         server.user, server.password = arguments.user, arguments.password
-        server.engine = Engine(arguments.data or temporary, arguments.slow)
+        server.engine = Engine(arguments.data or temporary, arguments.slow, arguments.grant)
 
         # `shutdown` waits for `serve_forever`, so it can't be called from the thread that runs it.
         def stop(*_):

@@ -204,9 +204,103 @@ async fn a_database_of_the_version_before_keeps_its_rows() {
         server.run("before", sql).await;
     }
     let mut sink = ClickHouse::new(config(server, "before"));
-    assert_eq!(sink.migrate().await.unwrap(), 2);
+    assert_eq!(sink.migrate().await.unwrap(), 5);
     let new = lines([line("a-1-0")]);
     sink.write(&new).await.unwrap();
     assert_eq!(sink.look_up(&new).await.unwrap(), [true]);
     assert_eq!(server.count("before", COUNT).await, 2);
+}
+
+/// What the hourly statistics count, what rows there are, and how many of them are different.
+async fn counted(server: &Server, database: &str) -> [u64; 3] {
+    let mut counted = [0; 3];
+    for (count, query) in counted.iter_mut().zip([
+        "SELECT sum(count) FROM logs_hourly",
+        "SELECT count(event_id) FROM logs",
+        "SELECT uniqExact(event_id) FROM logs",
+    ]) {
+        *count = server.count(database, query).await;
+    }
+    counted
+}
+
+#[tokio::test]
+async fn the_hourly_statistics_count_each_row_once() {
+    let server = Server::shared();
+    let mut sink = open(server, "hourly").await;
+    let rows = |range: std::ops::Range<u32>| {
+        lines(range.map(|n| {
+            let mut line = line(&format!("a-1-{n}"));
+            line.timestamp =
+                at(["1066-10-14T09:00:00Z", "2026-11-21T10:59:59.999Z", "2026-11-21T11:00:00Z"][n as usize % 3]);
+            line.level = if n % 2 == 0 { "ERROR" } else { "INFO" };
+            line.latency_ms = (n % 3 != 0).then_some(f64::from(n));
+            line
+        }))
+    };
+    let first = rows(0..60);
+    for _ in 0..3 {
+        sink.write(&first).await.unwrap();
+    }
+    // Half of a batch is there: the rest goes under a token of its own.
+    let whole = apart(rows(60..90));
+    let part = |range: std::ops::Range<usize>, token: &str| {
+        let records = whole.records.get(range).unwrap_or_default().to_vec();
+        Batch { token: format!("{}{token}", whole.token), records, ..whole.clone() }
+    };
+    sink.write(&part(0..10, "")).await.unwrap();
+    assert_eq!(sink.look_up(&whole).await.unwrap().iter().filter(|there| **there).count(), 10);
+    sink.write(&part(10..30, "-missing")).await.unwrap();
+    assert_eq!(counted(server, "hourly").await, [90; 3]);
+    let plan = server.ask("hourly", "EXPLAIN SELECT sum(count) FROM logs_hourly").await;
+    assert!(plan.iter().any(|row| row.to_string().contains("ReadFromMergeTree (hourly)")), "{plan:?}");
+    let hours = "SELECT toString(hour) AS hour, sum(count) AS lines, sumIf(count, level = 'ERROR') AS errors, \
+                 sum(latency_count) AS timed, quantilesTDigestMerge(0.5, 0.95, 0.99)(latency)[1] AS p50 \
+                 FROM logs_hourly GROUP BY hour ORDER BY hour";
+    let hours = server.ask("hourly", hours).await;
+    let hour = |row: usize| (hours[row]["hour"].clone(), hours[row]["lines"].clone(), hours[row]["errors"].clone());
+    assert_eq!(hours.len(), 3);
+    assert_eq!(hour(0), (json!("1970-01-01 00:00:00"), json!(30), json!(15)), "the first hour that it holds");
+    assert_eq!(hour(1), (json!("2026-11-21 10:00:00"), json!(30), json!(15)));
+    assert_eq!((&hours[1]["timed"], &hours[0]["timed"]), (&json!(30), &json!(0)));
+    let p50 = hours[1]["p50"].as_f64().unwrap();
+    assert!((40.0..=50.0).contains(&p50), "{p50}");
+    let parts = "SELECT uniqExact(partition) FROM system.parts WHERE database = 'hourly' AND table = 'logs' AND active";
+    assert_eq!(server.count("hourly", parts).await, 1);
+    server.run("hourly", "OPTIMIZE TABLE logs FINAL").await;
+    assert_eq!(counted(server, "hourly").await, [90; 3]);
+    server.run("hourly", "ALTER TABLE logs DELETE WHERE level = 'ERROR' SETTINGS mutations_sync = 1").await;
+    assert_eq!(counted(server, "hourly").await, [45; 3]);
+}
+
+/// As the tier does: after a crash it looks up what of its batch is there, and sends what is not under a token of its own.
+#[tokio::test]
+async fn a_server_that_is_killed_in_inserts_neither_loses_nor_doubles_a_row_or_its_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let mut expected = 0;
+    for round in 0..3_u64 {
+        let server = Server::start(&["--data", data]);
+        let mut sink = open(&server, "killed").await;
+        let whole = apart(lines((0..2000).map(|n| line(&format!("a-{round}-{n}")))));
+        let pause = Duration::from_millis(round * 30);
+        let batch = whole.clone();
+        let writing = tokio::spawn(async move { sink.write(&batch).await });
+        tokio::time::sleep(pause).await;
+        server.kill();
+        let _ = writing.await.unwrap();
+
+        let server = Server::start(&["--data", data]);
+        let mut sink = open(&server, "killed").await;
+        let there = sink.look_up(&whole).await.unwrap();
+        let missing: Vec<Record> =
+            whole.records.iter().zip(&there).filter(|(_, there)| !**there).map(|(record, _)| record.clone()).collect();
+        if !missing.is_empty() {
+            let token = if missing.len() == whole.records.len() { "" } else { "-missing" };
+            let token = format!("{}{token}", whole.token);
+            sink.write(&Batch { token, records: missing, ..whole.clone() }).await.unwrap();
+        }
+        expected += 2000;
+        assert_eq!(counted(&server, "killed").await, [expected; 3], "round {round}");
+    }
 }

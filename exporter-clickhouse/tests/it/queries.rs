@@ -79,7 +79,8 @@ async fn the_users_queries_run_unchanged() {
 async fn the_indexes_are_used() {
     let server = Server::shared();
     example(server, "indexes").await;
-    for (condition, index) in [("trace_id = 'x'", "by_trace_id"), ("hasToken(message, 'disk')", "by_word")] {
+    for (condition, index) in [("trace_id = 'x'", "by_trace_id"), ("hasToken(lower(message), 'disk')", "by_lower_word")]
+    {
         let plan =
             server.ask("indexes", &format!("EXPLAIN indexes = 1 SELECT count() FROM logs WHERE {condition}")).await;
         assert!(plan.iter().any(|row| row["explain"].as_str().is_some_and(|line| line.contains(index))), "{plan:?}");
@@ -137,4 +138,88 @@ async fn otel_logs_has_opentelemetrys_names() {
         plan.iter().any(|row| row["explain"].as_str().is_some_and(|line| line.contains("timestamp in"))),
         "{plan:?}"
     );
+}
+
+/// A line of the many, as it is counted.
+struct Seen {
+    minutes_ago: u64,
+    error: bool,
+    service: usize,
+    latency: Option<f64>,
+    message: usize,
+}
+
+/// Lines of the last eight days, none within some minutes of where the queries' times begin.
+fn many(count: u64) -> Vec<Seen> {
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let line = |_| {
+        let error = next(20) == 0;
+        // The more frequent a message, the lower its number, and no two alike.
+        let message = (next(10_000) as f64).sqrt() as usize;
+        let minutes_ago = [10 + next(40), 70 + next(1300), 1500 + next(8500), 10_150 + next(1000)][next(4) as usize];
+        let latency = (next(5) > 0).then(|| next(1_000_000) as f64 / 100.0);
+        Seen { minutes_ago, error, service: next(3) as usize, latency, message }
+    };
+    (0..count).map(line).collect()
+}
+
+/// The users' three questions in our words, over many lines, against a count of our own.
+#[tokio::test]
+async fn answers_over_many_lines_are_those_of_an_independent_count() {
+    let server = Server::shared();
+    let mut sink = open(server, "many").await;
+    let begun = now();
+    let seen = many(20_000);
+    for (number, chunk) in seen.chunks(5_000).enumerate() {
+        let rows = chunk.iter().enumerate().map(|(n, seen)| {
+            let mut line = line(&format!("m-{number}-{n}"));
+            line.timestamp = begun.minus(Duration::from_secs(seen.minutes_ago * 60));
+            line.level = if seen.error { "ERROR" } else { "INFO" };
+            line.service_name = format!("service-{}", seen.service);
+            line.latency_ms = seen.latency;
+            line.message = format!("message {}", seen.message);
+            line
+        });
+        sink.write(&lines(rows)).await.unwrap();
+    }
+
+    let rate = server.ask("many", RATE).await;
+    let day: Vec<&Seen> = seen.iter().filter(|seen| seen.minutes_ago < 1440).collect();
+    let errors = day.iter().filter(|seen| seen.error).count();
+    assert_eq!((&rate[0]["errors"], &rate[0]["all"]), (&json!(errors), &json!(day.len())));
+
+    let latency = "SELECT service_name, quantile(0.5)(latency_ms) AS p50, quantile(0.99)(latency_ms) AS p99 FROM logs \
+                   WHERE timestamp > now() - INTERVAL 1 HOUR AND latency_ms IS NOT NULL GROUP BY service_name \
+                   ORDER BY service_name";
+    let found = server.ask("many", latency).await;
+    for (service, found) in found.iter().enumerate() {
+        let hour = seen.iter().filter(|seen| seen.minutes_ago < 60 && seen.service == service);
+        let mut latencies: Vec<f64> = hour.filter_map(|seen| seen.latency).collect();
+        latencies.sort_by(f64::total_cmp);
+        assert!(latencies.len() < 8192, "up to here the server keeps every value");
+        let quantile = |level: f64| {
+            let place = level * (latencies.len() - 1) as f64;
+            let (low, high) = (latencies[place.floor() as usize], latencies[place.ceil() as usize]);
+            low + (high - low) * place.fract()
+        };
+        for (name, level) in [("p50", 0.5), ("p99", 0.99)] {
+            let value = found[name].as_f64().unwrap();
+            assert!((value - quantile(level)).abs() < 1e-6, "{service} {name}: {value}, not {}", quantile(level));
+        }
+    }
+    assert_eq!(found.len(), 3);
+
+    let mut counts = std::collections::BTreeMap::<usize, u64>::new();
+    for seen in seen.iter().filter(|seen| seen.error && seen.minutes_ago < 10_080) {
+        *counts.entry(seen.message).or_default() += 1;
+    }
+    let mut counts: Vec<u64> = counts.into_values().collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let frequent = server.ask("many", &format!("{FREQUENT} LIMIT 10")).await;
+    let found: Vec<u64> = frequent.iter().filter_map(|row| row["n"].as_u64()).collect();
+    assert_eq!(found, counts[..10]);
 }

@@ -24,6 +24,11 @@ impl Server {
         Server(ClickHouse::start(arguments))
     }
 
+    /// Ends it as a crash would.
+    pub fn kill(self) {
+        self.0.kill();
+    }
+
     pub fn url(&self) -> String {
         self.0.url()
     }
@@ -35,6 +40,11 @@ impl Server {
     /// Runs a statement that answers nothing.
     pub async fn run(&self, database: &str, sql: &str) {
         self.client(database).query_raw(sql).execute().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    /// The same; the error's text where it fails.
+    pub async fn try_run(&self, database: &str, sql: &str) -> Result<(), String> {
+        self.client(database).query_raw(sql).execute().await.map_err(|error| error.to_string())
     }
 
     /// The rows of an answer, each a JSON object.

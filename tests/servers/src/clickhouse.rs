@@ -46,6 +46,11 @@ impl ClickHouse {
         self.address.port()
     }
 
+    /// Ends it as a crash would: kill -9.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+    }
+
     /// A name that no database has yet.
     pub fn fresh_database(&self) -> String {
         format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))

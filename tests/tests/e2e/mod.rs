@@ -6,6 +6,7 @@
 mod access;
 mod agreement;
 mod alerts;
+mod audit;
 mod boards;
 mod crashes;
 mod delivery;
