@@ -147,7 +147,7 @@ impl Reload {
             scrape.reload(new.scrape.clone(), new.include.clone());
         }
         if let Some(logs) = self.logs.get() {
-            logs.reload(new.logs.inputs.clone());
+            logs.reload(crate::logs::inputs(&new.logs));
         }
         let merged = Config {
             rules: rules::RulesSection { files: new.rules.files, ..old.rules.clone() },
@@ -282,7 +282,8 @@ impl App {
         server.notifies(notifying.clone());
         let _ = self.notify.set(notifying.clone());
         let (mut reading, reader) =
-            logs::spawn(logs::Parts { plans: config.logs.inputs.clone(), post }).map_err(AppError::Logs)?;
+            logs::spawn(logs::Parts { plans: logs::inputs(&config.logs), post, root: config.root.clone() })
+                .map_err(AppError::Logs)?;
         server.reads_logs(reading.clone());
         let _ = self.logs.set(reading.clone());
 

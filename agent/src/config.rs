@@ -465,6 +465,12 @@ impl Config {
                     .map(|(key, fault)| Fault { place: near(loaded, &key), message: format!("{key}: {fault}") }),
             );
         });
+        for (at, syslog) in file.logs.iter().enumerate().filter_map(|(at, input)| Some((at, input.syslog.as_ref()?))) {
+            if let Err(error) = Allow::parse(&syslog.allow) {
+                let key = format!("logs[{at}].syslog.allow");
+                faults.push(Fault { place: near(loaded, &key), message: format!("{key}: {error}") });
+            }
+        }
         let fresh_rules = file.rules.checked(loaded, &mut faults);
         let notify = host.as_ref().and_then(|host| {
             let about = notify::About {

@@ -55,7 +55,7 @@ pub(crate) fn is_found(pattern: &str, path: &Path) -> bool {
 }
 
 /// Whether a name is what a pattern with `*` and `?` stands for.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where the last star is, and what it has taken so far.
     let mut star: Option<(usize, usize)> = None;

@@ -132,7 +132,7 @@ fn check(config: &Config) -> String {
 /// What there is to say of the log inputs.
 fn logs(config: &Config) -> String {
     let mut text = String::new();
-    for plan in &config.logs.inputs {
+    for plan in &utilizer_agent::logs::inputs(&config.logs) {
         text += &format!("logs:       {}\n", plan.name);
         text.extend(utilizer_agent::logs::hints(plan).iter().map(|hint| format!("            {hint}\n")));
     }

@@ -464,8 +464,15 @@ impl Server {
                 "`mqtt.enabled` is false: there is nowhere to send this",
             ));
         };
-        if request.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not taken; send it as it is"));
+        let said = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let unsupported = |why: &'static str| text(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+        let compressed = match said(header::CONTENT_ENCODING) {
+            "" | "identity" => false,
+            "gzip" => true,
+            _ => return Err(unsupported("of compressed bodies gzip is taken; send it so, or as it is")),
+        };
+        if said(header::CONTENT_TYPE).starts_with("application/x-protobuf") {
+            return Err(unsupported("protobuf is not taken; send JSON, with OTEL_EXPORTER_OTLP_PROTOCOL=http/json"));
         }
         let limit = self.config.borrow().max_body;
         // Held until the records are made of it.
@@ -473,10 +480,14 @@ impl Server {
         let body = request.body(limit).await?;
         let now = Timestamp::from(SystemTime::now());
         let bad = |fault: BodyFault| text(StatusCode::BAD_REQUEST, fault.to_string());
+        let body = if compressed { logs::unzipped(&body, limit).map_err(bad)?.into() } else { body };
+        let mut partial = None;
         let (count, put) = match push {
             Push::Logs => {
                 let plan = self.config.borrow().logs.push.clone();
-                let (logs, count) = self.pushed_logs.take(&plan, &body, now).map_err(bad)?;
+                let taken = self.pushed_logs.take(&plan, &body, now).map_err(bad)?;
+                let (logs, count) = (taken.logs, taken.count);
+                partial = taken.partial;
                 // What all stays here is no record.
                 let put = if logs.records.is_empty() { Ok(()) } else { publishing.post.put(now, logs).map(drop) };
                 (count, put)
@@ -491,7 +502,11 @@ impl Server {
             PutError::Large(..) => text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         })?;
         self.pushed[push as usize].fetch_add(count as u64, Ordering::Relaxed);
-        Ok(text(StatusCode::ACCEPTED, format!("{count} taken")))
+        Ok(match partial {
+            // As OTLP/HTTP demands it.
+            Some((refused, why)) => content(StatusCode::OK, "application/json", logs::Taken::answer(refused, &why)),
+            None => text(StatusCode::ACCEPTED, format!("{count} taken")),
+        })
     }
 
     /// Waits until the body may be read: at once for a small one, and for one that will be refused unread.

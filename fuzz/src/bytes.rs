@@ -8,8 +8,10 @@ use rules::template::{Data, Template};
 use utilizer_agent::collectors::systemd::{Incoming, incoming, rows};
 use utilizer_agent::exposition::Format as Exposition;
 use utilizer_agent::host;
+use utilizer_agent::logs::{journal, syslog};
 use utilizer_agent::pattern::Pattern;
-use utilizer_agent::push::{logs::Pushed, pipeline};
+use utilizer_agent::push::logs::{Pushed, unzipped};
+use utilizer_agent::push::pipeline;
 use utilizer_agent::scrape::relabel::{Action, RelabelSection, relabel};
 use utilizer_agent::scrape::text::{Format, Page};
 use utilizer_logs::{LogsSection, Origin, Plans, Policy, RedactSection, Stream};
@@ -31,6 +33,8 @@ pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("spool", segment),
     ("promql", |data| with_text(data, promql)),
     ("template", |data| with_text(data, template)),
+    ("journal", journal_file),
+    ("syslog-framing", |data| drop(syslog::framing::messages(data.get(1..).unwrap_or_default(), data.len() % 17, 100))),
     ("rule-file", |data| with_text(data, rule_file)),
     ("scrape-page", scrape_page),
     ("relabel", |data| with_text(data, relabelled)),
@@ -72,9 +76,11 @@ fn messages(data: &[u8]) {
 /// What is pushed, as it goes into the spool.
 fn pushed_logs(data: &[u8]) {
     static PLANS: LazyLock<Plans> = LazyLock::new(|| plans(&[]));
-    if let Ok((logs, count)) = Pushed::new(&PLANS.push).take(&PLANS.push, data, now()) {
-        assert!(logs.records.len() <= count + 1);
-        wire::encode(&logs);
+    for body in [Ok(data.to_vec()), unzipped(data, 1 << 20)].into_iter().flatten() {
+        if let Ok(taken) = Pushed::new(&PLANS.push).take(&PLANS.push, &body, now()) {
+            assert!(taken.logs.records.len() <= taken.count + 1);
+            wire::encode(&taken.logs);
+        }
     }
 }
 
@@ -138,6 +144,14 @@ fn systemd(data: &[u8]) {
     if let Ok(Incoming::Return { body, .. }) = incoming(data) {
         let _ = rows(body, |row| assert!(row.name.len() <= data.len()));
     }
+}
+
+/// A file of the journal.
+fn journal_file(data: &[u8]) {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
+    let path = FOLDER.path().join("x.journal");
+    std::fs::write(&path, data).expect("the temporary folder can be written");
+    let _ = journal::count_entries(&path, 1000);
 }
 
 /// Bytes behind the good header of a log's last segment, and of the one before it. The header's own bytes are found soon

@@ -33,6 +33,23 @@ impl Feed<'_> {
         self.pack();
     }
 
+    /// Takes an entry of the journal: [`Stream::journal`].
+    pub(crate) fn journal(&mut self, stream: &mut Stream, fields: &[(String, String)], bytes: u64, cut: u64) {
+        self.counts.lines += 1;
+        self.counts.bytes += bytes + cut;
+        self.counts.truncated += cut;
+        stream.journal(self.policy, fields, 0, self.time, self.out);
+        self.pack();
+    }
+
+    /// Takes a record that is one already: [`Policy::push`].
+    pub(crate) fn record(&mut self, record: LogRecord) {
+        self.counts.lines += 1;
+        self.counts.bytes += record.message.len() as u64;
+        self.policy.push(record, self.time, self.out);
+        self.pack();
+    }
+
     /// What waits in a stream is complete.
     pub(crate) fn flush(&mut self, stream: &mut Stream) {
         stream.flush(self.policy, self.time, self.out);

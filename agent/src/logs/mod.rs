@@ -8,16 +8,30 @@
 mod batch;
 mod feed;
 mod files;
+pub mod journal;
+mod own;
 mod runner;
 mod source;
+pub mod syslog;
 mod told;
 
-use ::logs::Plan;
+use std::sync::Arc;
+
+use ::logs::{Plan, Plans};
 
 pub use runner::{Handle, Parts, Running, spawn};
 pub use told::Told;
 
 /// What there is to say of an input before it is read: patterns that find nothing, files that can't be read.
 pub fn hints(plan: &Plan) -> Vec<String> {
-    files::hints(plan)
+    match plan.source {
+        ::logs::Source::Journal { .. } => journal::hints(plan),
+        ::logs::Source::Files { .. } => files::hints(plan),
+        _ => Vec::new(),
+    }
+}
+
+/// The inputs that the thread reads.
+pub fn inputs(plans: &Plans) -> Vec<Arc<Plan>> {
+    plans.inputs.iter().chain(&plans.own).cloned().collect()
 }

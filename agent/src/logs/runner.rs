@@ -13,8 +13,12 @@ use wire::messages::LogRecord;
 use super::batch::{Batch, LARGE};
 use super::feed::Feed;
 use super::files::Files;
+use super::journal::Journal;
+use super::own::Own;
 use super::source::{Next, Source};
+use super::syslog::Syslog;
 use super::told::{Counts, Told};
+use crate::host::HostRoot;
 use crate::outbox::{Moves, Post, PutError};
 
 /// The shortest and the longest sleep.
@@ -36,6 +40,8 @@ pub struct Parts {
     pub plans: Vec<Arc<Plan>>,
     /// Where records go; without it, lines are counted and nothing is kept.
     pub post: Option<Post>,
+    /// Where the kernel says what it dropped.
+    pub root: HostRoot,
 }
 
 /// Talks to the thread.
@@ -123,9 +129,25 @@ struct Input {
     due: Instant,
 }
 
+/// The way to an input's lines.
+fn source(
+    plan: &Arc<Plan>,
+    positions: &dyn Fn(&str) -> Vec<(String, String)>,
+    kept: bool,
+    root: &HostRoot,
+) -> Box<dyn Source> {
+    match &plan.source {
+        logs::Source::Syslog(_) => Box::new(Syslog::new(plan.clone(), root)),
+        logs::Source::Own => Box::new(Own::new()),
+        logs::Source::Journal { .. } => Box::new(Journal::new(plan.clone(), positions, kept)),
+        _ => Box::new(Files::new(plan.clone(), positions, kept)),
+    }
+}
+
 struct Runner {
     shared: Arc<Shared>,
     post: Option<Post>,
+    root: HostRoot,
     inputs: Vec<Input>,
     batch: Batch,
     /// Places that go with the batch, once it is closed.
@@ -150,6 +172,7 @@ impl Runner {
         let mut runner = Self {
             shared,
             post: parts.post,
+            root: parts.root,
             inputs: Vec::new(),
             batch: Batch::new(large),
             moves: None,
@@ -167,7 +190,7 @@ impl Runner {
 
     fn configure(&mut self, plans: &[Arc<Plan>]) {
         let mut old = std::mem::take(&mut self.inputs);
-        for plan in plans.iter().filter(|plan| matches!(plan.source, logs::Source::Files { .. })) {
+        for plan in plans {
             let before = old.iter().position(|input| input.plan.name == plan.name).map(|at| old.swap_remove(at));
             let counts = before.as_ref().map(|input| input.counts).unwrap_or_default();
             // Everything of a plan shows in its text.
@@ -178,7 +201,7 @@ impl Runner {
                 Input {
                     policy: Policy::new(plan),
                     plan: plan.clone(),
-                    source: Box::new(Files::new(plan.clone(), &positions, post.is_some())),
+                    source: source(plan, &positions, post.is_some(), &self.root),
                     counts,
                     due: Instant::now(),
                 }

@@ -15,6 +15,9 @@ pub(crate) struct Counts {
     pub(crate) watched: u64,
     pub(crate) behind: u64,
     pub(crate) lost: u64,
+    /// Messages and connections that were turned away, and datagrams that the kernel dropped.
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
 }
 
 /// As of the last second.
@@ -65,6 +68,18 @@ impl Told {
             "utilizer_agent_logs_files_lost_total",
             "Files that were gone before they were read to their end.",
             |of| of.lost,
+        );
+        each(
+            true,
+            "utilizer_agent_logs_refused_total",
+            "Messages and connections of syslog that `allow` or `max_connections` turned away.",
+            |of| of.refused,
+        );
+        each(
+            true,
+            "utilizer_agent_logs_dropped_total",
+            "Datagrams of syslog that the kernel dropped, since they came faster than they were read.",
+            |of| of.dropped,
         );
         out.gauge("utilizer_agent_logs_waiting", "1 while log inputs do not read, since the spool takes nothing.");
         out.value(f64::from(u8::from(self.waits)));

@@ -3,8 +3,10 @@
 //! What they mean is `crates/logs`' to say, as it does for lines of files: well-known keys become columns, everything else
 //! becomes a field, and secrets stay here. But what is handed in can be given back: a record that is wrong is refused.
 
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ::logs::formats::otlp;
 use ::logs::{Counts, Plan, Policy};
 use serde_json::{Map, Value};
 use wire::Timestamp;
@@ -12,6 +14,31 @@ use wire::messages::Logs;
 
 use super::{BodyFault, records};
 use crate::snapshot::{Families, Labels};
+
+/// What was made of a body.
+#[derive(Debug)]
+pub struct Taken {
+    /// The records that leave the host.
+    pub logs: Logs,
+    /// How many the body has.
+    pub count: usize,
+    /// Of a body in OpenTelemetry's form: how many more are wrong, and what is wrong with the first one.
+    pub partial: Option<(u64, String)>,
+}
+
+impl Taken {
+    /// OTLP/HTTP's answer to a body that was taken.
+    pub fn answer(refused: u64, why: &str) -> String {
+        match refused {
+            0 => "{}".to_owned(),
+            // Numbers of 64 bits are texts in its JSON.
+            _ => {
+                let partial = serde_json::json!({"rejectedLogRecords": refused.to_string(), "errorMessage": why});
+                serde_json::json!({"partialSuccess": partial}).to_string()
+            }
+        }
+    }
+}
 
 /// What is pushed, on its way to the spool.
 #[derive(Debug)]
@@ -23,9 +50,10 @@ impl Pushed {
         Self(Mutex::new((plan.clone(), Policy::new(plan))))
     }
 
-    /// The records of a body that leave the host, and how many it has. `now` is the time of lines that carry none.
-    pub fn take(&self, plan: &Arc<Plan>, body: &[u8], now: Timestamp) -> Result<(Logs, usize), BodyFault> {
-        let taken = parse(plan, body, now)?;
+    /// The records of a body that leave the host. `now` is the time of lines that carry none.
+    pub fn take(&self, plan: &Arc<Plan>, body: &[u8], now: Timestamp) -> Result<Taken, BodyFault> {
+        let (taken, is_otlp) = parse(plan, body, now)?;
+        let otlp::Taken { records: taken, refused, why } = taken;
         let count = taken.len();
         let mut state = self.state();
         if !Arc::ptr_eq(&state.0, plan) {
@@ -35,7 +63,8 @@ impl Pushed {
         let mut records = Vec::with_capacity(count);
         taken.into_iter().for_each(|record| policy.push(record, now, &mut records));
         policy.tick(now, &mut records);
-        Ok((Logs { records }, count))
+        let partial = is_otlp.then_some((refused, why));
+        Ok(Taken { logs: Logs { records }, count, partial })
     }
 
     /// Adds what was counted of them.
@@ -59,17 +88,29 @@ pub fn expose(counts: &Counts, out: &mut Families) {
     }
 }
 
-/// The records of a body, as they are.
-fn parse(plan: &Plan, body: &[u8], now: Timestamp) -> Result<Vec<wire::messages::LogRecord>, BodyFault> {
+/// A body that was compressed with gzip, unless it is larger than `limit`.
+pub fn unzipped(body: &[u8], limit: usize) -> Result<Vec<u8>, BodyFault> {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::MultiGzDecoder::new(body).take(limit as u64 + 1);
+    decoder.read_to_end(&mut plain).map_err(|error| BodyFault::Json(format!("the body is not gzip: {error}")))?;
+    if plain.len() > limit {
+        return Err(BodyFault::Json(format!("the body has more than {limit} bytes, unpacked; send less at a time")));
+    }
+    Ok(plain)
+}
+
+/// The records of a body, as they are, and whether it is in OpenTelemetry's form.
+fn parse(plan: &Plan, body: &[u8], now: Timestamp) -> Result<(otlp::Taken, bool), BodyFault> {
     // The one key that tells OpenTelemetry's form from others; it stands at the beginning.
     let head = body.get(..body.len().min(64)).unwrap_or_default();
     if head.windows(14).any(|part| part == b"\"resourceLogs\"")
         && let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body)
         && let Some(records) = plan.otlp(&object, now)
     {
-        return records.map_err(|fault| BodyFault::Records(vec![fault]));
+        return records.map(|taken| (taken, true)).map_err(|fault| BodyFault::Records(vec![fault]));
     }
-    records(body, |object| plan.record(object, now))
+    let records = records(body, |object| plan.record(object, now))?;
+    Ok((otlp::Taken { records, ..otlp::Taken::default() }, false))
 }
 
 #[cfg(test)]
@@ -86,7 +127,7 @@ mod tests {
     fn all(body: &str) -> Result<Logs, String> {
         let plan = plan();
         let taken = Pushed::new(&plan).take(&plan, body.as_bytes(), Timestamp::from_millis(0));
-        taken.map(|(logs, _)| logs).map_err(|e| e.to_string())
+        taken.map(|taken| taken.logs).map_err(|e| e.to_string())
     }
 
     fn one(line: &str) -> Result<LogRecord, String> {
@@ -181,6 +222,17 @@ mod tests {
         let records = all(body).unwrap().records;
         let found: Vec<_> = records.iter().map(|r| (r.service_name.as_str(), r.level, r.message.as_str())).collect();
         assert_eq!(found, [("shop", Level::Warn, "token=***"), ("shop", Level::Info, "b")]);
+        let plan = plan();
+        let body =
+            br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"a"}},7,{"attributes":1}]}]}]}"#;
+        let taken = Pushed::new(&plan).take(&plan, body, Timestamp::from_millis(0)).unwrap();
+        assert_eq!((taken.count, taken.partial.as_ref().map(|partial| partial.0)), (1, Some(2)));
+        let (refused, why) = taken.partial.unwrap();
+        assert_eq!(
+            Taken::answer(refused, &why),
+            r#"{"partialSuccess":{"errorMessage":"logRecords holds what is no object","rejectedLogRecords":"2"}}"#
+        );
+        assert_eq!(Taken::answer(0, ""), "{}");
         assert_eq!(all(r#"{"resourceLogs":7}"#).unwrap_err(), "resourceLogs is no list");
     }
 
@@ -190,10 +242,20 @@ mod tests {
         let plan = Plans::new(&[section], &RedactSection::default(), &|_| None).unwrap().push;
         let pushed = Pushed::new(&plan);
         let body = br#"[{"message":"noise"},{"message":"kept"}]"#;
-        let (logs, count) = pushed.take(&plan, body, Timestamp::from_millis(0)).unwrap();
+        let Taken { logs, count, .. } = pushed.take(&plan, body, Timestamp::from_millis(0)).unwrap();
         assert_eq!((logs.records.len(), count, logs.records[0].service_name.as_str()), (1, 2, "app"));
         let mut counts = Counts::default();
         pushed.counts(&mut counts);
         assert!(counts.iter().any(|(name, _)| name == "utilizer_log_left_out_total"));
+    }
+
+    #[test]
+    fn a_compressed_body_is_unpacked_and_bounded() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, &[b'x'; 5000]).unwrap();
+        let body = gzip.finish().unwrap();
+        assert_eq!(unzipped(&body, 5000).unwrap().len(), 5000);
+        assert!(unzipped(&body, 4999).unwrap_err().to_string().contains("more than 4999 bytes, unpacked"));
+        assert!(unzipped(b"no", 10).unwrap_err().to_string().starts_with("the body is not gzip"));
     }
 }

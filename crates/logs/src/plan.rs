@@ -225,7 +225,7 @@ impl Plan {
     }
 
     /// The records of a body of OTLP/HTTP; none where it is another object.
-    pub fn otlp(&self, body: &Map<String, Value>, now: Timestamp) -> Option<Result<Vec<LogRecord>, String>> {
+    pub fn otlp(&self, body: &Map<String, Value>, now: Timestamp) -> Option<Result<otlp::Taken, String>> {
         otlp::is_it(body).then(|| otlp::records(body, &self.reading.columns, now))
     }
 }

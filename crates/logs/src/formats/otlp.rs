@@ -12,19 +12,43 @@ pub(crate) fn is_it(object: &Map<String, Json>) -> bool {
     object.contains_key("resourceLogs")
 }
 
-/// The records of a body, in its order.
-pub(crate) fn records(body: &Map<String, Json>, columns: &Columns, now: Timestamp) -> Result<Vec<LogRecord>, String> {
-    let mut records = Vec::new();
+/// What a body holds.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Its records, in its order.
+    pub records: Vec<LogRecord>,
+    /// How many others are wrong.
+    pub refused: u64,
+    /// What is wrong with the first one.
+    pub why: String,
+}
+
+pub(crate) fn records(body: &Map<String, Json>, columns: &Columns, now: Timestamp) -> Result<Taken, String> {
+    let mut taken = Taken::default();
     for of_resource in list(body, "resourceLogs")? {
         let resource = of_resource.get("resource").and_then(Json::as_object);
         for of_scope in list(of_resource, "scopeLogs")? {
             let scope = of_scope.get("scope").and_then(|scope| scope.get("name")).and_then(Json::as_str);
-            for record in list(of_scope, "logRecords")? {
-                records.push(of_record(record, resource, scope, columns, now)?);
+            let records = match of_scope.get("logRecords") {
+                None | Some(Json::Null) => continue,
+                Some(Json::Array(records)) => records,
+                Some(_) => return Err("logRecords is no list".to_owned()),
+            };
+            for record in records {
+                let object = record.as_object().ok_or_else(|| "logRecords holds what is no object".to_owned());
+                match object.and_then(|record| of_record(record, resource, scope, columns, now)) {
+                    Ok(record) => taken.records.push(record),
+                    Err(why) => {
+                        taken.refused += 1;
+                        if taken.refused == 1 {
+                            taken.why = why;
+                        }
+                    }
+                }
             }
         }
     }
-    Ok(records)
+    Ok(taken)
 }
 
 /// The objects of a list; none where it is missing, as empty ones are.

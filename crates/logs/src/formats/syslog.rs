@@ -38,7 +38,15 @@ pub(super) fn with_priority<'a>(line: &'a str, reading: &Reading, now: Timestamp
         Some(rest) if modern(rest, reading, now, draft).is_some() => {}
         _ => {
             if !tagged(rest, reading, now, draft) {
-                // Some leave out the time, or the host.
+                // Programs leave out the host on the host's own socket, and some also the time.
+                let time = time::leading(rest, &reading.columns.zone, now);
+                let rest = match time.and_then(|(time, end)| Some((time, rest.get(end..)?.strip_prefix(' ')?))) {
+                    Some((time, rest)) => {
+                        draft.default_time = Some(time);
+                        rest
+                    }
+                    None => rest,
+                };
                 let text = tag(rest, draft).unwrap_or(rest);
                 inner(text, reading, now, draft);
             }
