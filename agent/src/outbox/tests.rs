@@ -337,6 +337,8 @@ fn copy(from: &Path, to: &Path) {
         let to = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
             true => copy(&entry.path(), &to),
+            // A state that was being written has its name by now.
+            false if entry.path().extension().is_some_and(|of| of == "new") => {}
             false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
