@@ -14,6 +14,9 @@ use crate::plan::{CounterPlan, Plan, RESERVED, label_of};
 /// Services that are told apart; those beyond share one.
 const MOST_SERVICES: usize = 100;
 
+/// Bytes of a service's name; a longer one is no name, and no label.
+const LONGEST_SERVICE: usize = 256;
+
 /// What services beyond those are called, and series beyond a counter's bound.
 const OTHER: &str = "other";
 
@@ -132,7 +135,8 @@ impl Policy {
 
     fn service(&mut self, name: &str) -> &mut Service {
         let is_known = self.services.contains_key(name);
-        let name = if is_known || self.services.len() < MOST_SERVICES { name } else { OTHER };
+        let fits = self.services.len() < MOST_SERVICES && name.len() <= LONGEST_SERVICE;
+        let name = if is_known || fits { name } else { OTHER };
         if !self.services.contains_key(name) {
             self.services.insert(name.to_owned(), Service::default());
         }
@@ -144,7 +148,8 @@ impl Policy {
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<LogRecord>) {
         let since = *self.told.get_or_insert(now);
         let every = self.plan.limit.tell_every;
-        if now < since.plus(every) {
+        // A clock that was set back must not silence this until it is there again.
+        if now >= since && now < since.plus(every) {
             return;
         }
         self.told = Some(now);
@@ -160,7 +165,7 @@ impl Policy {
             if limited > 0 {
                 reasons.push(format!("{limited} over the limit of {} a second", self.plan.limit.rate));
             }
-            let seconds = (now.as_millis() - since.as_millis()) / 1000;
+            let seconds = (now.as_millis() - since.as_millis()).max(0) / 1000;
             let message =
                 format!("{} lines were left out within {seconds} s: {}", sampled + limited, reasons.join(", "));
             let fields = [

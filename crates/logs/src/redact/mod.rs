@@ -85,7 +85,8 @@ impl Redactor {
         }
         let last = key.rsplit('.').next().unwrap_or(key);
         let is_given = self.keys.iter().any(|name| name.eq_ignore_ascii_case(key) || name.eq_ignore_ascii_case(last));
-        is_given || (self.kinds.passwords && names::is_secret(last, false))
+        // What stands inside of a secret object is secret, whatever it is called there.
+        is_given || (self.kinds.passwords && key.split('.').any(|name| names::is_secret(name, false)))
     }
 
     /// Only with the patterns of the configuration.
@@ -142,7 +143,7 @@ impl Redactor {
                 found = true;
             }
         };
-        columns.into_iter().for_each(|text| hide(text, self.kinds));
+        columns.into_iter().chain(record.level_original.as_mut()).for_each(|text| hide(text, self.kinds));
         // Numbers of traces and requests are as long as those of cards.
         let ids = Kinds { cards: false, ..self.kinds };
         [&mut record.trace_id, &mut record.request_id].into_iter().for_each(|text| hide(text, ids));
@@ -154,6 +155,15 @@ impl Redactor {
                 }
             } else if let Cow::Owned(hidden) = self.look_for(self.kinds, value) {
                 *value = hidden;
+                found = true;
+            }
+        }
+        // What is only small letters is a name; others may be made of anything.
+        let is_name = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'.'));
+        let odd = |key: &&String| !is_name(key) && matches!(self.look_for(ids, key), Cow::Owned(_));
+        for key in record.fields.keys().filter(odd).cloned().collect::<Vec<_>>() {
+            if let Some(value) = record.fields.remove(&key) {
+                record.fields.insert(self.look_for(ids, &key).into_owned(), value);
                 found = true;
             }
         }

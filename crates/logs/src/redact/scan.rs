@@ -34,6 +34,8 @@ mod hint {
     pub(super) const CLOSE: u8 = 6;
     /// `'`, behind a word of SQL.
     pub(super) const QUOTE: u8 = 7;
+    /// `%`, of `=` and `:` inside of URLs.
+    pub(super) const PERCENT: u8 = 8;
 }
 
 const HINTS: [u8; 256] = {
@@ -48,12 +50,19 @@ const HINTS: [u8; 256] = {
             b'-' => hint::DASH,
             b'>' => hint::CLOSE,
             b'\'' => hint::QUOTE,
+            b'%' => hint::PERCENT,
             _ => hint::NONE,
         };
         byte += 1;
     }
     hints
 };
+
+/// Blanks between a name and its sign, and behind that: tables of settings are aligned.
+const MOST_BLANKS: usize = 40;
+
+/// How far users, passwords and hosts reach from their sign; without a bound, a text full of signs would take hours.
+const REACH: usize = 4096;
 
 /// A place to hide: from here to there.
 pub(super) type Span = (usize, usize);
@@ -98,6 +107,51 @@ impl<'a> Scan<'a> {
         at - before.iter().rev().position(|byte| !is_part(*byte)).unwrap_or(before.len())
     }
 
+    /// The same as [`Scan::run`], not further than [`REACH`].
+    fn near(&self, at: usize, is_part: impl Fn(u8) -> bool) -> usize {
+        let rest = self.bytes.get(at..(at + REACH).min(self.bytes.len())).unwrap_or_default();
+        let mut end = at + rest.iter().position(|byte| !is_part(*byte)).unwrap_or(rest.len());
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        end
+    }
+
+    /// The same as [`Scan::run_back`], not further than [`REACH`].
+    fn run_back_near(&self, at: usize, is_part: impl Fn(u8) -> bool) -> usize {
+        let before = self.bytes.get(self.floor.max(at.saturating_sub(REACH))..at).unwrap_or_default();
+        at - before.iter().rev().position(|byte| !is_part(*byte)).unwrap_or(before.len())
+    }
+
+    /// `password%3Dhunter2`, `%22password%22%3A%22hunter2%22`
+    fn encoded(&mut self, at: usize) -> Option<Span> {
+        let is = |scan: &Self, at: usize, code: &str| {
+            scan.bytes.get(at..at + 3).is_some_and(|found| found.eq_ignore_ascii_case(code.as_bytes()))
+        };
+        if !is(self, at, "%3D") && !is(self, at, "%3A") {
+            return None;
+        }
+        let quoted = at >= self.floor + 3 && is(self, at - 3, "%22");
+        let end = if quoted { at - 3 } else { at };
+        let start = self.run_back(end, |byte| is_word(byte) || matches!(byte, b'-' | b'.'));
+        // The hexadecimal digits of the sign before the name are none of it.
+        let start = start + if start > self.floor && self.before(start) == b'%' { 2 } else { 0 };
+        let name = self.part(start, end);
+        if !self.is_secret(name, true) {
+            return None;
+        }
+        let from = at + 3 + if is(self, at + 3, "%22") { 3 } else { 0 };
+        let mut to = from;
+        while to < self.bytes.len()
+            && !matches!(self.byte(to), b'&' | b'"' | b'\'' | b'<' | b'>')
+            && !self.byte(to).is_ascii_whitespace()
+            && !["%22", "%26", "%2C", "%7D", "%20"].iter().any(|code| is(self, to, code))
+        {
+            to += 1;
+        }
+        (!names::is_harmless(self.part(from, to), false)).then_some((from, to))
+    }
+
     fn look(&mut self, at: usize) -> Option<Span> {
         match HINTS[usize::from(self.byte(at))] {
             hint::PAIR => self.pair(at),
@@ -114,12 +168,13 @@ impl<'a> Scan<'a> {
                 let found = self.word(at);
                 if found.is_none() {
                     // On to what is no letter: pairs have their names looked for from behind.
-                    self.at = self.run(at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                    self.at = self.run(self.at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
                 }
                 found
             }
             hint::DASH if self.before(at) != b'-' => self.dash(at),
             hint::CLOSE if self.kinds.passwords => self.element(at),
+            hint::PERCENT if self.kinds.passwords => self.encoded(at),
             hint::QUOTE if self.kinds.passwords => self.sql(at),
             _ => None,
         }
@@ -141,9 +196,9 @@ impl<'a> Scan<'a> {
             return self.url(at + 3);
         }
         // Back over what may stand between the name and the sign.
-        let mut end = self.run_back(at, |byte| byte == b' ');
+        let mut end = self.run_back(at, |byte| matches!(byte, b' ' | b'\t'));
         let quoted = self.run_back(end, |byte| matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'['));
-        if at - end > 2 {
+        if at - end > MOST_BLANKS {
             return None;
         }
         end = quoted;
@@ -162,7 +217,7 @@ impl<'a> Scan<'a> {
         let sentence = self.byte(at) == b':' && blank > from;
         // What shells have under this name is a folder.
         let is_folder = name.eq_ignore_ascii_case("pwd") && self.byte(blank) == b'/';
-        if blank - from > 4 || is_folder {
+        if blank - from > MOST_BLANKS || is_folder {
             return None;
         }
         self.value(blank, name, sentence)
@@ -287,8 +342,8 @@ impl<'a> Scan<'a> {
     /// Users and passwords in front of a host, and addresses that are secrets. `at` is behind `://`.
     fn url(&mut self, at: usize) -> Option<Span> {
         let stops = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`');
-        let end = self.run(at, |byte| !stops(byte));
-        let slash = self.run(at, |byte| !stops(byte) && !matches!(byte, b'/' | b'?' | b'#'));
+        let end = self.near(at, |byte| !stops(byte));
+        let slash = self.near(at, |byte| !stops(byte) && !matches!(byte, b'/' | b'?' | b'#'));
         let last = |to: usize| self.part(at, to).rfind('@').map(|found| at + found);
         // A slash in a password stands where no host's port could.
         let colon = self.part(at, slash).find(':').map(|found| at + found + 1);
@@ -315,7 +370,10 @@ impl<'a> Scan<'a> {
                 || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`' | b'(' | b'[' | b'{' | b',' | b';')
         };
         // `user:password@host`. A URL's was seen before.
-        let start = self.run_back(at, |byte| !stops(byte));
+        let mut start = self.run_back_near(at, |byte| !stops(byte));
+        while !self.text.is_char_boundary(start) {
+            start += 1;
+        }
         let word = self.part(start, at);
         if self.kinds.urls
             && let Some(colon) = word.find(':').filter(|colon| *colon > 0)
@@ -338,7 +396,16 @@ impl<'a> Scan<'a> {
         {
             return Some(span);
         }
-        if self.kinds.keys { tokens::token(self, at) } else { None }
+        if !self.kinds.keys {
+            return None;
+        }
+        let (token, is_one) = tokens::token(self, at)?;
+        if is_one {
+            return Some(token);
+        }
+        // Nor is any part of it.
+        self.at = token.1;
+        None
     }
 
     /// `-----BEGIN … PRIVATE KEY-----`, `--password SECRET`

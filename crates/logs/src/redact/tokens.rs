@@ -84,8 +84,8 @@ pub(super) fn secret_path(address: &str) -> Option<usize> {
     SECRET_PATHS.iter().find_map(|start| address.find(start).map(|at| at + start.len()))
 }
 
-/// A token of a well-known service that begins here.
-pub(super) fn token(scan: &Scan<'_>, at: usize) -> Option<Span> {
+/// What begins here as a token of a well-known service does, and whether it is one.
+pub(super) fn token(scan: &Scan<'_>, at: usize) -> Option<(Span, bool)> {
     let candidates = starts(scan.byte(at));
     if candidates.is_empty() {
         return None;
@@ -100,7 +100,7 @@ pub(super) fn token(scan: &Scan<'_>, at: usize) -> Option<Span> {
     let secret = scan.part(at + start.len(), end);
     // Words are no tokens: `sk-learn-contributors-guide`.
     let is_dense = secret.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-    (end - at >= *least && is_dense).then_some((at, end))
+    Some(((at, end.max(at)), end - at >= *least && is_dense))
 }
 
 /// What follows `Bearer ` or `Basic `.

@@ -226,3 +226,31 @@ fn an_operators_texts_keep_their_addresses() {
     let redactor = Plans::new(&[], &RedactSection::default(), &|_| None).unwrap().redactor.for_operators();
     assert_eq!(redactor.text("ask ops@example.org, password=hunter2"), "ask ops@example.org, password=***");
 }
+
+#[test]
+fn secrets_show_neither_in_levels_nor_in_names_nor_inside_of_objects() {
+    let plan = plan_of("format = \"json\"\n");
+    for line in [
+        r#"{"level":"password=hunter2","msg":"x"}"#,
+        r#"{"msg":"x","sessions":{"ghp_hunter2AbCdEfGhIjKlMnOpQr":1}}"#,
+        r#"{"msg":"x","seen":{"anna.hunter2@example.org":1}}"#,
+        r#"{"msg":"x","password":{"value":"hunter2"}}"#,
+        r#"{"msg":"x","headers":{"authorization":{"0":"hunter2"}}}"#,
+        r#"{"msg":"GET /next?to=%2Flogin%3Fpassword%3Dhunter2%26user%3Danna"}"#,
+        r#"{"msg":"q=%7B%22password%22%3A%22hunter2%22%7D"}"#,
+        r#"{"msg":"password         = hunter2"}"#,
+        r#"{"msg":"password\t=\thunter2"}"#,
+        r#"{"msg":"password:        hunter2"}"#,
+    ] {
+        let text = encoded(&records(&plan, &[line]).remove(0));
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_text_full_of_signs_takes_no_longer_than_others() {
+    let plan = plan_of("format = \"plain\"\nmax_line = \"64KiB\"\n");
+    for part in ["a@", "://", "sk-", "é@", "password=[", "<password>", "-----BEGIN ", "password%3D", "a:"] {
+        records(&plan, &[&part.repeat((1 << 16) / part.len())]);
+    }
+}
