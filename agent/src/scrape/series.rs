@@ -210,10 +210,16 @@ fn order_by_name(labels: &mut Pairs) {
 }
 
 /// Gives a sample the labels of its target. One that it has itself stays under `exported_` and its name, or, where the page's
-/// labels count more, as it is.
+/// labels count more, as it is. An empty label is none, but there it keeps the target's away: a gateway says so that a
+/// sample is not its own.
 fn add_target(labels: &mut Pairs, target: &Labels, honor: bool) {
+    let (empty, full): (Pairs, Pairs) = std::mem::take(labels).into_iter().partition(|(_, value)| value.is_empty());
+    *labels = full;
     let mut theirs = Vec::new();
     for (name, value) in target.iter() {
+        if honor && empty.iter().any(|(own, _)| own == name) {
+            continue;
+        }
         let own = get(labels, name).to_owned();
         if !own.is_empty() {
             if honor {
@@ -299,7 +305,7 @@ mod tests {
 
         let mut case = Case::new("honor_labels = true\nhonor_timestamps = false", "a");
         let (samples, _) = case.read("a{job=\"own\",instance=\"\"} 1 5\n");
-        assert_eq!(samples.unwrap(), ["r a{env=p,instance=h:1,job=own} 1"]);
+        assert_eq!(samples.unwrap(), ["r a{env=p,job=own} 1"]);
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Name and labels of a line, the name as the label `__name__`.
+    /// Name and labels of a line, the name as the label `__name__`. Empty ones are among them.
     pub fn labels(line: &Line<'_>) -> Result<Vec<(String, String)>, String> {
         let mut cursor = Cursor::new(line.series);
         let name = cursor.name(is_metric_byte);
@@ -216,8 +216,6 @@ impl<'a> Page<'a> {
         if cursor.take('{') {
             pairs.extend(cursor.labels(&BOUNDS, Escapes::Any)?);
         }
-        // An empty label is none.
-        pairs.retain(|(_, value)| !value.is_empty());
         Ok(pairs)
     }
 }
@@ -274,7 +272,7 @@ mod tests {
         let (counter, gauge, untyped) = (MetricType::Counter, MetricType::Gauge, MetricType::Untyped);
         let line = |labels: &str, value, time, kind| (labels.to_owned(), value, time, kind);
         assert_eq!(lines[0], line("__name__=a", 3.0, None, counter));
-        assert_eq!(lines[1], line("__name__=a,x=C:\\dir,y=}\"", 4.0, Some(1_700_000_000_123), counter));
+        assert_eq!(lines[1], line("__name__=a,x=C:\\dir,y=}\",z=", 4.0, Some(1_700_000_000_123), counter));
         assert_eq!(lines[2], line("__name__=b,x=1", -1000.0, None, gauge));
         assert!(lines[3].1.is_nan() && lines[3].3 == untyped);
         assert_eq!(lines[4], line("__name__=a", 5.0, None, untyped));
