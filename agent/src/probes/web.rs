@@ -143,22 +143,9 @@ fn redirected(url: &SecretUrl, response: &Response) -> Option<Result<SecretUrl, 
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let to = response.headers.get(header::LOCATION)?.to_str().unwrap_or_default();
-    let scheme = if url.is_tls() { "https" } else { "http" };
-    let to = to.split('#').next().unwrap_or_default();
-    let next = if to.starts_with("//") {
-        format!("{scheme}:{to}")
-    } else if to.starts_with('/') {
-        format!("{}{to}", url.place())
-    } else if to.contains("://") {
-        to.to_owned()
-    } else {
-        let path = url.expose();
-        let path = path.split('?').next().unwrap_or_default().get(url.place().len()..).unwrap_or_default();
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{}{folder}/{to}", url.place())
-    };
-    Some(next.parse().map_err(|_| "it redirects to a place that can't be read".to_owned()))
+    let to = response.headers.get(header::LOCATION)?.to_str().ok();
+    let next = to.and_then(|to| url.sent_on(to));
+    Some(next.ok_or_else(|| "it redirects to a place that can't be read".to_owned()))
 }
 
 /// What an answer means where 200 is wanted.
@@ -240,6 +227,8 @@ mod tests {
             assert_eq!(to("http://h:1/a/b?c", location), Some(Ok(wanted.to_owned())), "{location}");
         }
         assert!(to("http://h", "ftp://x").unwrap().is_err());
+        assert_eq!(to("http://h/a/b", "x"), Some(Ok("http://h/a/x".to_owned())), "a port that is not written");
+        assert_eq!(to("http://h:1/a/b?c", "?d"), Some(Ok("http://h:1/a/b?d".to_owned())));
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl SecretUrl {
     #[must_use]
     pub fn sent_on(&self, location: &str) -> Option<Self> {
         let location = location.split_once('#').map_or(location, |(rest, _)| rest);
-        if location.contains("://") {
+        // A query may hold a URL, too.
+        if location.find("://").is_some_and(|at| location.find(['/', '?']).is_none_or(|rest| at < rest)) {
             return location.parse().ok();
         }
         let scheme = self.scheme();
@@ -188,10 +189,12 @@ mod tests {
             ("/x?y#z", "https://h:1/x?y"),
             ("x", "https://h:1/a/x"),
             ("?y", "https://h:1/a/b?y"),
+            ("/sign-in?to=https://other/", "https://h:1/sign-in?to=https://other/"),
+            ("sign-in?to=https://other/", "https://h:1/a/sign-in?to=https://other/"),
         ] {
             let to: SecretUrl = to.parse().unwrap();
             assert_eq!(from.sent_on(location), Some(to.clone()), "{location}");
-            assert_eq!(from.is_same_server(&to), !location.contains("other"), "{location}");
+            assert_eq!(from.is_same_server(&to), to.host() == "h", "{location}");
         }
         let root: SecretUrl = "http://h".parse().unwrap();
         assert_eq!(root.sent_on("x").unwrap().expose(), "http://h/x");
