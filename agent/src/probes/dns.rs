@@ -110,7 +110,7 @@ impl Look for Dns {
 
     fn run<'a>(&'a self, run: &'a mut Run<'_>) -> Asking<'a> {
         Box::pin(async move {
-            let help = "Whether the name server answered with a code and records that are wanted.";
+            let help = "Whether the name server answered, with whatever code and records.";
             run.found.gauge("probe_dns_query_succeeded", help, 0.0);
             let url = dial::url(&self.url, &["dns"])?;
             let (host, port) = (url.host, url.port.unwrap_or(PORT));
@@ -129,6 +129,7 @@ impl Look for Dns {
                 Some(answer) => answer,
                 None => by_tcp(run, host, port, &asked, id, &mut phases).await?,
             };
+            run.found.gauge("probe_dns_query_succeeded", help, 1.0);
             for (phase, seconds) in
                 [("resolve", phases.resolve), ("connect", phases.connect), ("request", phases.request)]
             {
@@ -155,7 +156,6 @@ impl Look for Dns {
             if let Some(matching) = self.answers_must_not_match.iter().find(|pattern| fits(pattern)) {
                 return Err(format!("a record of the answer matches {:?}", matching.as_str()));
             }
-            run.found.gauge("probe_dns_query_succeeded", help, 1.0);
             Ok(())
         })
     }

@@ -183,7 +183,7 @@ async fn listen(client: Client, mut events: Events, topic: String, heard: Arc<(M
             }
             Event::Subscribed { .. } => {
                 // What came while there was no connection is not known: the age is counted anew.
-                if now.since.is_none() || now.fault.take().is_some() {
+                if now.fault.take().is_some() || now.since.is_none() {
                     (now.since, now.last) = (Some(Instant::now()), None);
                 }
             }

@@ -217,7 +217,7 @@ async fn a_name_server_is_asked() {
     assert_eq!(found.value("probe_dns_query_succeeded"), Some(1.0));
     let (result, found) = ask(&probe(&table.replace("known", "other"), address), PATIENCE).await;
     assert_eq!(result, Err("the answer's code is NXDOMAIN".to_owned()));
-    assert_eq!(found.value("probe_dns_query_succeeded"), Some(0.0));
+    assert_eq!(found.value("probe_dns_query_succeeded"), Some(1.0), "as blackbox_exporter has it");
     let (result, _) = ask(&probe(&table.replace(".7$", ".8$"), address), PATIENCE).await;
     assert_eq!(result, Err("no record of the answer matches \"A 192\\\\.0\\\\.2\\\\.8$\"".to_owned()));
 }
@@ -415,4 +415,66 @@ fn the_examples_of_the_documentation_are_configurations() {
         let faults: Vec<_> = faults.iter().filter(|(_, why)| !why.contains("can't read")).collect();
         assert!(faults.is_empty() && !file.probe.is_empty(), "{block}\n{faults:?}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_there_later_than_the_probe_is_listened_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        // The first connection breaks.
+        drop(listener.accept().await);
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                    let answer: &[u8] = match bytes[0] {
+                        0x10 => &[0x20, 3, 0, 0, 0],
+                        // The number of the packet stands behind the length, which is one byte.
+                        0x82 => &[0x90, 4, bytes[2], bytes[3], 0, 1],
+                        _ => panic!("{:?}", &bytes[..length]),
+                    };
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let probe = probe("[freshness]\ntopic = \"a/b\"\nurl = \"mqtt://{}\"", address);
+    let (mut memory, tools) = (Memory::default(), Tools::default());
+    let until = Instant::now() + PATIENCE;
+    let mut failed = 0;
+    loop {
+        let mut found = Found::default();
+        let (timeout, family) = (PATIENCE, Family::Any);
+        let mut run = Run { found: &mut found, memory: &mut memory, tools: &tools, until, timeout, family };
+        match tokio::time::timeout_at(until, probe.kind.look().run(&mut run)).await.unwrap() {
+            Ok(()) => break,
+            Err(why) => assert!(Instant::now() < until, "{why}"),
+        }
+        failed += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(failed > 0);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_proof_has_to_give_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 1024];
+            let _ = stream.read(&mut bytes).await;
+            let _ = stream.write_all(b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0").await;
+            let _ = stream.read(&mut bytes).await;
+            let _ = stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
+            let _ = stream.read(&mut bytes).await;
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "x\n").unwrap();
+    let table = format!("[postgres]\nurl = \"postgres://me@{{}}/db\"\npassword_file = \"{}\"", file.display());
+    let (result, _) = ask(&probe(&table, address), PATIENCE).await;
+    assert!(result.as_ref().is_err_and(|why| why.contains("does not prove")), "{result:?}");
 }

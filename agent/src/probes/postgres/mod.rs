@@ -161,6 +161,10 @@ impl Postgres {
             let wish = match message.kind {
                 b'R' => protocol::authentication(&message.body)?,
                 b'E' => return Err(protocol::refusal(&message.body)),
+                // Whoever asked for a proof and gives none does not know the password.
+                b'Z' if scram.is_some() => {
+                    return Err("the server does not prove that it knows the password: it is another one".to_owned());
+                }
                 b'Z' => return Ok(()),
                 // Settings, and the key for cancelling.
                 b'S' | b'K' | b'N' | b'v' => continue,
@@ -204,7 +208,7 @@ impl Postgres {
                     talk.send(&protocol::password(text.as_bytes(), false)).await?;
                 }
                 Authentication::ScramEnds(proof) => {
-                    scram.as_ref().ok_or("it answers a question of SCRAM that was not asked")?.is_proof(&proof)?;
+                    scram.take().ok_or("it answers a question of SCRAM that was not asked")?.is_proof(&proof)?;
                 }
             }
         }
