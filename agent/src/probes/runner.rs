@@ -1,5 +1,6 @@
 //! When probes run.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{info, warn};
 
@@ -33,7 +34,8 @@ pub struct Runner {
     tools: Arc<Tools>,
     turns: Arc<Semaphore>,
     running: JoinSet<()>,
-    probes: Arc<Vec<Probe>>,
+    /// By the probe's name.
+    beats: BTreeMap<String, (Probe, AbortHandle)>,
 }
 
 /// Runs the probes of the configuration, and others when it changes, until `stop` returns.
@@ -42,7 +44,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, shared: Shared, stop:
     let mut stop = std::pin::pin!(stop);
     loop {
         let probes = config.borrow_and_update().probes.clone();
-        runner.take(probes);
+        runner.take(&probes);
         tokio::select! {
             () = &mut stop => return,
             Ok(()) = config.changed() => {}
@@ -59,22 +61,29 @@ impl Runner {
             tools: Arc::default(),
             turns: Arc::new(Semaphore::new(MOST_AT_ONCE)),
             running: JoinSet::new(),
-            probes: Arc::default(),
+            beats: BTreeMap::new(),
         }
     }
 
-    /// Ends all probes and runs these, unless they are the same.
-    fn take(&mut self, probes: Arc<Vec<Probe>>) {
-        if probes == self.probes {
-            return;
+    /// Runs these. Those that are the same go on, with what they know; others end.
+    fn take(&mut self, probes: &[Probe]) {
+        self.beats.retain(|_, (probe, task)| {
+            let stays = probes.iter().any(|wanted| wanted == probe);
+            if !stays {
+                // It is dropped where it waits: connections are closed.
+                task.abort();
+            }
+            stays
+        });
+        self.shared.keep(probes);
+        for probe in probes {
+            if !self.beats.contains_key(&probe.name) {
+                let beat = beat(probe.clone(), self.shared.clone(), self.tools.clone(), self.turns.clone());
+                let task = self.running.spawn(beat);
+                self.beats.insert(probe.name.clone(), (probe.clone(), task));
+            }
         }
-        // What runs is dropped where it waits: connections are closed.
-        self.running = JoinSet::new();
-        self.shared.keep(&probes);
-        self.probes = probes;
-        for probe in self.probes.iter().cloned() {
-            self.running.spawn(beat(probe, self.shared.clone(), self.tools.clone(), self.turns.clone()));
-        }
+        while self.running.try_join_next().is_some() {}
     }
 }
 
@@ -181,6 +190,30 @@ impl News {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_probe_that_is_the_same_goes_on() {
+        let probes = |paths: &[&str]| {
+            let table = |path: &&str| format!("[[probe]]\nname = \"{path}\"\n[probe.file]\npath = \"/{path}\"\n");
+            let text: String = paths.iter().map(table).collect();
+            let file: crate::config::File = toml::from_str(&text).unwrap();
+            super::super::checked(&file.probe).unwrap()
+        };
+        let mut runner = Runner::new(Shared::default());
+        let ids = |runner: &Runner| -> Vec<_> {
+            runner.beats.iter().map(|(name, (_, task))| (name.clone(), task.id())).collect()
+        };
+        runner.take(&probes(&["a", "b"]));
+        let before = ids(&runner);
+        runner.take(&probes(&["b", "c"]));
+        let after = ids(&runner);
+        assert_eq!((after.len(), &after[0]), (2, &before[1]), "what it knows of its file stays");
+        let mut other = probes(&["b", "c"]);
+        other[0].interval = Duration::from_secs(60);
+        runner.take(&other);
+        assert_ne!(ids(&runner)[0], after[0]);
+        assert_eq!(ids(&runner)[1], after[1]);
+    }
 
     #[test]
     fn beats_have_a_place_in_the_interval() {
