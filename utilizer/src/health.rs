@@ -115,6 +115,27 @@ struct Probes {
     data: Vec<Probe>,
 }
 
+/// What is scraped, as `/api/v1/targets` has it.
+#[derive(Debug, Default, Deserialize)]
+pub struct Targets {
+    data: ActiveTargets,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ActiveTargets {
+    active_targets: Vec<Scraped>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scraped {
+    labels: LabelSet,
+    health: String,
+    #[serde(default)]
+    last_error: String,
+}
+
 /// An alert, as `/api/v2/alerts` has it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,9 +153,10 @@ pub async fn ask(agent: &AgentArgs) -> Result<Health, CommandError> {
         return Err(CommandError::Failed(metrics.refusal()));
     }
     let probes: Probes = agent.call(Method::GET, "/api/v1/probes", None).await?;
+    let targets: Targets = agent.call(Method::GET, "/api/v1/targets", None).await?;
     // Where it can't be asked (from another host, say) `ALERTS` tells the names.
     let alerts: Option<Vec<Alert>> = agent.call(Method::GET, "/api/v2/alerts", None).await.ok();
-    Ok(judge(&String::from_utf8_lossy(&metrics.body), &probes.data, alerts, crate::notify::now()))
+    Ok(judge(&String::from_utf8_lossy(&metrics.body), &probes.data, &targets, alerts, crate::notify::now()))
 }
 
 /// The series of a page that matter here.
@@ -142,8 +164,7 @@ struct Page(Vec<(Labels, f64)>);
 
 impl Page {
     fn read(text: &str) -> Self {
-        const WANTED: &[&str] =
-            &["probe_", "pg_", "redis_", "utilizer_", "up{", "ALERTS{", "node_load1", "clickhouse_"];
+        const WANTED: &[&str] = &["probe_", "pg_", "redis_", "utilizer_", "ALERTS{", "node_load1", "clickhouse_"];
         let lines = text.lines().filter(|line| WANTED.iter().any(|beginning| line.starts_with(beginning)));
         Self(
             lines
@@ -169,7 +190,7 @@ impl Page {
 }
 
 /// From the agent's pages to layers.
-pub fn judge(metrics: &str, probes: &[Probe], alerts: Option<Vec<Alert>>, now: Timestamp) -> Health {
+pub fn judge(metrics: &str, probes: &[Probe], targets: &Targets, alerts: Option<Vec<Alert>>, now: Timestamp) -> Health {
     let page = Page::read(metrics);
     let mut layers: Vec<Layer> =
         LAYERS.iter().map(|(layer, _)| Layer { layer, state: None, items: Vec::new() }).collect();
@@ -193,10 +214,14 @@ pub fn judge(metrics: &str, probes: &[Probe], alerts: Option<Vec<Alert>>, now: T
         let detail = if up { "an exporter is online" } else { "no exporter is online; records wait on disk" };
         add("tier", item(labels.get("group"), up, "group of exporters", detail));
     }
-    for (labels, up) in page.of("up") {
-        let up = up > 0.0;
-        let detail = if up { "scraped" } else { "can't be scraped" };
-        add("monitoring", item(labels.get("job"), up, labels.get("instance"), detail));
+    for target in &targets.data.active_targets {
+        let label = |name: &str| target.labels.get(name).unwrap_or_default().to_owned();
+        let (state, detail) = match target.health.as_str() {
+            "up" => (State::Up, "scraped"),
+            "down" => (State::Down, target.last_error.as_str()),
+            _ => (State::Warning, "not scraped yet"),
+        };
+        add("monitoring", Item { name: label("job"), state, target: label("instance"), detail: detail.to_owned() });
     }
     if let Some(host) = of_host(&page) {
         add("host", host);

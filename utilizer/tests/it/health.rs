@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use utilizer::health::{State, as_text, judge};
+use utilizer::health::{State, Targets, as_text, judge};
 use utilizer::terminal::Paint;
 use wire::Timestamp;
 
@@ -25,8 +25,17 @@ utilizer_disk_percent{device="/dev/sda1",mountpoint="/"} 71.2
 utilizer_group_online{group="postgres"} 1
 utilizer_memory_percent 40.6
 utilizer_mqtt_connected 1
-up{instance="10.0.0.5:8000",job="ml-service"} 0
 "#;
+
+/// Of the agent's own form; what it scrapes does not stand on its `/metrics`.
+fn targets(down: bool) -> Value {
+    let health = if down { "down" } else { "up" };
+    let fault = if down { "can't connect to http://10.0.0.5:8000: nobody listens there" } else { "" };
+    let labels = json!({"job": "ml-service", "instance": "10.0.0.5:8000"});
+    let target = json!({"scrapePool": "ml-service", "labels": labels, "health": health, "lastError": fault,
+        "lastScrapeDuration": 0.01});
+    json!({"status": "success", "data": {"activeTargets": [target]}})
+}
 
 fn probes() -> Value {
     let probe = |name: &str, kind: &str, target: &str, reason: Option<&str>| {
@@ -59,7 +68,13 @@ fn alerts() -> Value {
 fn layers_are_judged_and_shown() {
     let now: Timestamp = "2026-11-21T22:30:00Z".parse().unwrap();
     let probes: Vec<_> = serde_json::from_value(probes()).unwrap();
-    let health = judge(METRICS, &probes, serde_json::from_value(alerts()).unwrap(), now);
+    let health = judge(
+        METRICS,
+        &probes,
+        &serde_json::from_value(targets(true)).unwrap(),
+        serde_json::from_value(alerts()).unwrap(),
+        now,
+    );
     assert!(!health.healthy);
     let state = |name: &str| health.layers.iter().find(|layer| layer.layer == name).unwrap().state;
     for (layer, wanted) in [
@@ -76,13 +91,13 @@ fn layers_are_judged_and_shown() {
         assert_eq!(state(layer), wanted, "{layer}");
     }
     super::golden("health.txt", &as_text(&health, now, Paint(false)));
-    let healthy = judge("utilizer_cpu_percent 1\n", &[], Some(Vec::new()), now);
+    let healthy = judge("utilizer_cpu_percent 1\n", &[], &Targets::default(), Some(Vec::new()), now);
     assert!(healthy.healthy);
     assert_eq!(as_text(&healthy, now, Paint(false)), "ok   host\n    ok   agent    cpu 1%\nok   alerts: 0 firing\n");
 }
 
 /// An agent that answers these pages.
-fn agent(metrics: &'static str, probes: Value, alerts: Value) -> String {
+fn agent(metrics: &'static str, probes: Value, targets: Value, alerts: Value) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -94,6 +109,7 @@ fn agent(metrics: &'static str, probes: Value, alerts: Value) -> String {
             let body = match asked.split(' ').nth(1).unwrap_or_default() {
                 "/metrics" => metrics.to_owned(),
                 "/api/v1/probes" => json!({"status": "success", "data": probes}).to_string(),
+                "/api/v1/targets" => targets.to_string(),
                 "/api/v2/alerts" => alerts.to_string(),
                 other => panic!("{other}"),
             };
@@ -110,7 +126,7 @@ fn the_exit_code_says_whether_something_is_down() {
         let output = Command::new(env!("CARGO_BIN_EXE_utilizer")).arg("status").args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let ill = agent(METRICS, probes(), alerts());
+    let ill = agent(METRICS, probes(), targets(true), alerts());
     let (code, text) = run(&["--agent", &ill]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("DOWN broker: 1 of 2 down") && !text.contains('\u{1b}'), "{text}");
@@ -119,8 +135,10 @@ fn the_exit_code_says_whether_something_is_down() {
     assert_eq!((code, &json["healthy"]), (Some(1), &json!(false)));
     assert_eq!(json["layers"][2]["items"][0]["detail"], "12 ms, 1.0 MiB of memory, 42 operations/s");
     assert_eq!(json["alerts"][0]["name"], "ShopDown");
-    let well = agent("utilizer_mqtt_connected 1\n", json!([]), json!([]));
+    let well = agent("utilizer_mqtt_connected 1\n", json!([]), targets(false), json!([]));
     assert_eq!(run(&["--agent", &well]).0, Some(0));
+    let scraped = agent("utilizer_mqtt_connected 1\n", json!([]), targets(true), json!([]));
+    assert_eq!(run(&["--agent", &scraped]).0, Some(1), "an application that is down");
     let (code, text) = run(&["--agent", "http://127.0.0.1:1"]);
     assert!(code == Some(1) && text.contains("can't ask the agent at http://127.0.0.1:1"), "{text}");
     assert_eq!(run(&["--agent", "nonsense"]).0, Some(2));
