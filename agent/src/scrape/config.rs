@@ -19,8 +19,8 @@ pub const MOST_TARGETS: usize = 500;
 /// The largest page that any job may take.
 const LARGEST_BODY: u64 = 64 << 20;
 
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(86_400);
+pub(super) const SHORTEST: Duration = Duration::from_millis(100);
+pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Headers that the client sets.
 const OURS: &[&str] = &[

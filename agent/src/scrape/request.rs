@@ -10,6 +10,7 @@ use daemon::http::gunzip;
 
 use super::config::Job;
 use super::text::Format;
+use crate::tokens::shown;
 
 /// As Prometheus: OpenMetrics before the classic text.
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
@@ -162,11 +163,14 @@ fn page(response: Response) -> Result<Result<Fetched, More>, Failure> {
     let text = |name| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoding = text(header::CONTENT_ENCODING).trim();
     if !matches!(encoding, "" | "identity" | "gzip") {
-        return Err(Reason::Format.failure(format!("its page is encoded as {encoding:?}; only gzip is asked for")));
+        return Err(
+            Reason::Format.failure(format!("its page is encoded as {:?}; only gzip is asked for", shown(encoding)))
+        );
     }
     let kind = text(header::CONTENT_TYPE);
-    let format = Format::of(kind)
-        .ok_or_else(|| Reason::Format.failure(format!("its page is of the type {kind:?}; only text is asked for")))?;
+    let format = Format::of(kind).ok_or_else(|| {
+        Reason::Format.failure(format!("its page is of the type {:?}; only text is asked for", shown(kind)))
+    })?;
     Ok(Ok(Fetched { is_gzip: encoding == "gzip", format, body: response.body }))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::client::SecretUrl;
 use rules::order;
 
-use super::config::{Job, StaticSection};
+use super::config::{self, Job, StaticSection};
 use super::relabel::{self, Pairs, get, set};
 use super::text::is_label_name;
 use crate::snapshot::Labels;
@@ -94,8 +94,10 @@ fn one(job: &Job, address: &str, group: &StaticSection, file: Option<&str>) -> R
     }
     let time = |name| {
         let text = get(&labels, name);
-        let time = daemon::config::duration::parse(text).ok().filter(|time| !time.is_zero());
-        time.ok_or_else(|| format!("{name}: {text:?} is no duration"))
+        let time = daemon::config::duration::parse(text).ok();
+        // A file can name any, too.
+        let time = time.filter(|time| (config::SHORTEST..=config::LONGEST).contains(time));
+        time.ok_or_else(|| format!("{name}: {text:?} is no duration between 100ms and 1d"))
     };
     let interval = time("__scrape_interval__")?;
     let timeout = time("__scrape_timeout__")?.min(interval);
@@ -196,6 +198,20 @@ mod tests {
         );
         let url = "http://127.0.0.1:9115/probe?both=1&both=x%20y&module=http_2xx&target=https%3A%2F%2Fa%2F%3Fb%3Dc";
         assert_eq!(found, [format!("{url} file=/f.json,instance=https://a/?b=c,job=probe 10s/60s")]);
+    }
+
+    #[test]
+    fn times_that_a_file_names_have_bounds() {
+        let section =
+            ScrapeSection { job: "a".to_owned(), targets: vec!["h:1".to_owned()], ..ScrapeSection::default() };
+        let job = checked(&[section]).unwrap().jobs[0].clone();
+        for (time, is_good) in
+            [("1m", true), ("1ms", false), ("0s", false), ("x", false), ("18446744073709551615ms", false)]
+        {
+            let labels = wire::LabelSet::from_iter([("__scrape_interval__".to_owned(), time.to_owned())]);
+            let group = StaticSection { targets: vec!["h:1".to_owned()], labels };
+            assert_eq!(targets(&job, &group, Some("/f.json"))[0].is_ok(), is_good, "{time}");
+        }
     }
 
     #[test]
