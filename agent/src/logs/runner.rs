@@ -236,7 +236,7 @@ impl Runner {
                 } else {
                     // Not before what was read has found room.
                     self.shared.lock().plans.get_or_insert(plans);
-                    thread::sleep(NAP);
+                    thread::sleep(AGAIN);
                 }
             }
         }

@@ -84,6 +84,8 @@ pub(super) struct Files {
     touched: BTreeSet<u64>,
     /// Streams that are over.
     over: Vec<String>,
+    /// Places of files whose folder went away with them: it may come back.
+    parked: Vec<(String, String)>,
     /// Where the next turn begins.
     turn: u64,
     open: usize,
@@ -129,6 +131,7 @@ impl Files {
             saved,
             touched: BTreeSet::new(),
             over: Vec::new(),
+            parked: Vec::new(),
             turn: 0,
             open: 0,
             urgent: false,
@@ -175,6 +178,19 @@ impl Files {
         self.over.push(tail.key);
     }
 
+    /// A file that is gone was read to its end. Where its folder is gone as well, its place is kept.
+    fn retire(&mut self, number: u64, time: i64) {
+        let Some(tail) = self.tails.get(&number) else { return };
+        if search::is_there(&tail.path, tail.id) {
+            return self.remove(number);
+        }
+        let (key, position) = (tail.key.clone(), Position { time, ..tail.last_position() });
+        self.remove(number);
+        self.over.retain(|over| *over != key);
+        self.parked.push((key.clone(), position.to_string()));
+        self.saved.push((key, position));
+    }
+
     /// The rest of a file can't be read.
     fn lose(&mut self, number: u64, now: Instant, why: &str) {
         if let Some(tail) = self.tails.get(&number) {
@@ -204,7 +220,7 @@ impl Files {
                 }
             }
         }
-        self.leave(&seen, now);
+        self.leave(&seen, now, time);
         let mut fresh = Vec::new();
         for (path, of) in found {
             match self.by_id.get(&of.id).and_then(|number| self.tails.get_mut(number)) {
@@ -255,7 +271,7 @@ impl Files {
     }
 
     /// Notes which files are no longer under a name that was looked for.
-    fn leave(&mut self, seen: &BTreeMap<Id, PathBuf>, now: Instant) {
+    fn leave(&mut self, seen: &BTreeMap<Id, PathBuf>, now: Instant, time: i64) {
         let gone: Vec<u64> = self
             .tails
             .iter()
@@ -267,15 +283,16 @@ impl Files {
             (tail.away, tail.due) = (Some(now), now);
             if tail.content.is_none() {
                 // All of it was taken before it was closed; what came since stands in what it has become.
-                self.find_again(number, now);
+                self.find_again(number, now, time);
             }
         }
         let mut away: Vec<(Instant, u64, u64)> = Vec::new();
         let mut held = 0;
         for (number, tail) in &self.tails {
             if let Some(since) = tail.away {
-                held += if tail.behind() > 0 { tail.size } else { 0 };
-                away.push((since, *number, tail.size));
+                let holds = if tail.behind() > 0 && tail.is_deleted() { tail.size } else { 0 };
+                held += holds;
+                away.push((since, *number, holds));
             }
         }
         ::rules::order::sort_by(&mut away, &Ord::cmp);
@@ -290,7 +307,7 @@ impl Files {
                 let why = format!("too much waits in files that are gone; {behind} bytes of it were not read");
                 self.lose(number, now, &why);
             } else {
-                self.remove(number);
+                self.retire(number, time);
             }
         }
     }
@@ -336,6 +353,14 @@ impl Files {
         if is_copy(&path, of, known) {
             return;
         }
+        if let Some(heir) = self.replaced(&path) {
+            let (number, heir) = heir;
+            self.inherit(number, heir, now);
+            if let Some(tail) = self.tails.get_mut(&number) {
+                (tail.away, tail.seen) = (None, time);
+            }
+            return;
+        }
         let mut tail = Tail::new(self.key(), path.clone(), of, self.stream(&path), now);
         if self.first {
             if let Err(error) = tail.skip() {
@@ -357,6 +382,15 @@ impl Files {
         self.add(tail);
     }
 
+    /// The tail of a deleted file that was put anew under its name with all that was read of it, as editors and rsync do.
+    fn replaced(&self, path: &Path) -> Option<(u64, Heir)> {
+        let is_old = |tail: &Tail| tail.away.is_some() && tail.path == path && tail.behind() == 0 && tail.is_deleted();
+        let (number, tail) = self.tails.iter().find(|(_, tail)| is_old(tail))?;
+        let position = tail.last_position();
+        let heir = search::as_left(path, false, &position).filter(|_| position.at > 0 && position.head.bytes > 0)?;
+        Some((*number, heir))
+    }
+
     /// The places of what is known, by the names of the files.
     fn known_by_path(&self) -> HashMap<PathBuf, Vec<Position>> {
         let saved = self.saved.iter().map(|(_, saved)| saved.clone());
@@ -370,17 +404,17 @@ impl Files {
     }
 
     /// Looks for what a file has become whose name and content are gone.
-    fn find_again(&mut self, number: u64, now: Instant) {
+    fn find_again(&mut self, number: u64, now: Instant, time: i64) {
         let Some(tail) = self.tails.get(&number) else { return };
         let position = tail.last_position();
         match self.heir(&position) {
             Ok(Some(heir)) => self.inherit(number, heir, now),
             Ok(None) if tail.behind() > 0 => self.lose(number, now, "it is gone"),
-            Ok(None) => self.remove(number),
-            Err(error) => {
+            Err(error) if tail.behind() > 0 && search::is_there(&position.path, position.id) => {
                 let why = error.to_string();
                 self.lose(number, now, &why);
             }
+            Ok(None) | Err(_) => self.retire(number, time),
         }
     }
 
@@ -388,7 +422,11 @@ impl Files {
         if let Some(heir) = search::renamed(position)? {
             return Ok(Some(heir));
         }
-        search::copied(position, &|id| self.by_id.contains_key(&id))
+        let found = search::copied(position, &|id| self.by_id.contains_key(&id))?;
+        if found.is_none() && !search::is_there(&position.path, position.id) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its folder is not there"));
+        }
+        Ok(found)
     }
 
     fn inherit(&mut self, number: u64, heir: Heir, now: Instant) {
@@ -517,7 +555,7 @@ impl Files {
                 false
             }
             Ok(Look::Over) => {
-                self.remove(number);
+                self.retire(number, feed.time.as_millis());
                 false
             }
             Err(error) => {
@@ -584,8 +622,9 @@ impl Source for Files {
         }
         let patience = self.plan.wait;
         for tail in self.tails.values_mut() {
-            let waits = |since: wire::Timestamp| feed.time.as_millis() - since.as_millis();
-            if tail.stream.waiting_since().is_some_and(|since| waits(since) >= patience.as_millis() as i64) {
+            // A clock that was set back must not make them wait for it.
+            let waits = |since: wire::Timestamp| feed.time.as_millis().abs_diff(since.as_millis());
+            if tail.stream.waiting_since().is_some_and(|since| u128::from(waits(since)) >= patience.as_millis()) {
                 feed.flush(&mut tail.stream);
                 tail.due = tail.due.min(now);
             }
@@ -601,6 +640,7 @@ impl Source for Files {
         for key in self.over.drain(..) {
             moves.insert(key, None);
         }
+        moves.extend(self.parked.drain(..).map(|(key, place)| (key, Some(place))));
         let mut left = BTreeSet::new();
         for number in std::mem::take(&mut self.touched) {
             let Some(tail) = self.tails.get_mut(&number) else { continue };

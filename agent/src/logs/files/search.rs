@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,8 +44,19 @@ struct Sibling {
     changed: i64,
 }
 
+/// Where a file stands that is known by a symbolic link: there its rotated forms are.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether the folder of a file is there, on the file's own device: else it may be mounted later.
+pub(super) fn is_there(path: &Path, id: Id) -> bool {
+    real(path).parent().and_then(|dir| std::fs::metadata(dir).ok()).is_some_and(|dir| dir.dev() == id.0)
+}
+
 /// The files in the folder whose names begin as this one's does, the youngest first.
 fn siblings(path: &Path) -> io::Result<Vec<Sibling>> {
+    let path = &*real(path);
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
     // `app.log` becomes `app.log.1`, `app.log-20260101`, `app-2026-01-01.log`.
     let stem = name.as_bytes().split(|byte| *byte == b'.').next().filter(|stem| !stem.is_empty());
@@ -71,7 +82,8 @@ fn siblings(path: &Path) -> io::Result<Vec<Sibling>> {
 
 /// A file under its new name, whatever that is, as long as it stands in the same folder.
 pub(super) fn renamed(position: &Position) -> io::Result<Option<Heir>> {
-    let Some(dir) = position.path.parent() else { return Ok(None) };
+    let real = real(&position.path);
+    let Some(dir) = real.parent() else { return Ok(None) };
     for entry in std::fs::read_dir(dir)?.take(MOST_NAMES).flatten() {
         if entry.ino() == position.id.1
             && let Some(heir) = as_left(&entry.path(), is_gzip(&entry.path()), position)
@@ -96,7 +108,7 @@ pub(super) fn copied(position: &Position, known: &dyn Fn(Id) -> bool) -> io::Res
 }
 
 /// The file, if it is what was read up to a position.
-fn as_left(path: &Path, gzip: bool, position: &Position) -> Option<Heir> {
+pub(super) fn as_left(path: &Path, gzip: bool, position: &Position) -> Option<Heir> {
     let mut content = Content::open(path, gzip).ok()?;
     let found = content.found().ok()?;
     let same = content.begins(position.head).ok()? && content.before(position.at).ok()? == Some(position.before);
@@ -106,6 +118,7 @@ fn as_left(path: &Path, gzip: bool, position: &Position) -> Option<Heir> {
 /// Files beside this one that were written after a time and that nobody has read: generations that came and went meanwhile.
 /// `known` says of a file whether it was read.
 pub(super) fn missed(path: &Path, since: i64, known: &dyn Fn(Id, &mut Content) -> bool) -> io::Result<Vec<Heir>> {
+    let path = &*real(path);
     let younger = siblings(path)?.into_iter().filter(|sibling| {
         let name_goes_on = sibling.path.as_os_str().as_bytes().starts_with(path.as_os_str().as_bytes());
         sibling.changed > since && name_goes_on && sibling.path != path

@@ -194,6 +194,12 @@ impl Tail {
         }
     }
 
+    /// Whether it has no name any more: its bytes are on the disk for as long as it is open.
+    pub(super) fn is_deleted(&self) -> bool {
+        let found = self.content.as_ref().and_then(|content| content.found().ok());
+        found.is_some_and(|found| found.links == 0)
+    }
+
     /// Whether it can be closed without losing sight of anything.
     pub(super) fn is_done(&self) -> bool {
         let waits = self.stream.waiting_since().is_some() || self.place() != self.at;

@@ -426,3 +426,73 @@ fn hints_name_patterns_that_find_nothing() {
     let denied = cannot_read(Path::new("/var/log/x"), &io::Error::from(io::ErrorKind::PermissionDenied));
     assert!(denied.contains("usermod -aG adm utilizer"), "{denied}");
 }
+
+#[test]
+fn a_folder_that_goes_and_comes_back_brings_no_line_twice() {
+    for restart in [false, true] {
+        let mut rig = Rig::new("d/app.log");
+        fs::create_dir(rig.path("d")).unwrap();
+        rig.append("d/app.log", numbered(1, 5));
+        assert_eq!(rig.lines(), expected(1, 5));
+        rig.rename("d", "away");
+        assert_eq!(rig.after(Duration::from_secs(100)), [""; 0]);
+        if restart {
+            rig.restart();
+            assert_eq!(rig.lines(), [""; 0]);
+        }
+        rig.append("away/app.log", numbered(6, 7));
+        rig.rename("away", "d");
+        assert_eq!(rig.lines(), expected(6, 7), "restart {restart}");
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_by_itself_and_more_goes_on() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", numbered(1, 5));
+    assert_eq!(rig.lines(), expected(1, 5));
+    rig.append("new", numbered(1, 8));
+    rig.rename("new", "app.log");
+    assert_eq!(rig.lines(), expected(6, 8));
+    rig.append("app.log", numbered(9, 9));
+    assert_eq!(rig.after(Duration::from_secs(100)), expected(9, 9));
+}
+
+#[test]
+fn what_was_rotated_behind_a_symbolic_link_is_found_after_a_restart() {
+    let mut rig = Rig::new("link.log");
+    fs::create_dir(rig.path("pod")).unwrap();
+    rig.append("pod/0.log", numbered(1, 5));
+    symlink(rig.path("pod/0.log"), rig.path("link.log")).unwrap();
+    assert_eq!(rig.lines(), expected(1, 5));
+    rig.append("pod/0.log", numbered(6, 7));
+    rig.rename("pod/0.log", "pod/0.log.20261122-141812");
+    rig.append("pod/0.log", numbered(8, 9));
+    rig.restart();
+    let mut lines = rig.lines();
+    lines.sort();
+    assert_eq!(lines, expected(6, 9));
+}
+
+#[test]
+fn a_large_file_that_was_renamed_is_not_given_up() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", numbered(0, 1));
+    rig.lines();
+    File::options().write(true).open(rig.path("app.log")).unwrap().set_len(MOST_HELD + 1).unwrap();
+    rig.once();
+    rig.rename("app.log", "app.log.1");
+    rig.files.scan = rig.now;
+    rig.once();
+    assert_eq!((rig.counted().lost, rig.counted().watched), (0, 1));
+}
+
+#[test]
+fn lines_that_wait_do_not_wait_for_a_clock_that_was_set_back() {
+    let mut rig = Rig::with("app.log", |section| section.multiline.preset = Some("java".to_owned()));
+    rig.passed = Duration::from_secs(86_400);
+    rig.append("app.log", "one\n");
+    rig.once();
+    rig.passed = Duration::ZERO;
+    assert_eq!(rig.lines(), ["one"]);
+}
