@@ -382,7 +382,7 @@ impl Files {
         self.add(tail);
     }
 
-    /// The tail of a deleted file that was put anew under its name with all that was read of it, as editors and rsync do.
+    /// The tail of a deleted file that stands anew under its name with all that was read of it, as rsync does it.
     fn replaced(&self, path: &Path) -> Option<(u64, Heir)> {
         let is_old = |tail: &Tail| tail.away.is_some() && tail.path == path && tail.behind() == 0 && tail.is_deleted();
         let (number, tail) = self.tails.iter().find(|(_, tail)| is_old(tail))?;
