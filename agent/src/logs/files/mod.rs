@@ -9,7 +9,7 @@
 //! | copied and cut (`copytruncate`) | the rest is read from the copy, then the file from its beginning |
 //! | compressed before it was read to its end | the rest is read from the compressed one |
 //! | deleted | read to its end through the open file |
-//! | renamed more than once between two looks | the generations that nobody has read are read too |
+//! | rotated more than once between two looks | the generations that nobody has read are read too |
 //!
 //! Only some files are open at a time: one that was read to its end is closed when another one needs its place.
 
@@ -38,7 +38,7 @@ use super::told::Counts;
 use crate::glob;
 use crate::outbox::Moves;
 use content::{Content, Found};
-use identity::{Id, Position};
+use identity::{Id, Mark, Position};
 use search::Heir;
 use tail::{Look, Tail};
 
@@ -60,6 +60,9 @@ const TURN: u64 = 4 << 20;
 
 /// A position of a file that is nowhere is kept for so long.
 const FORGET: i64 = 7 * 86_400_000;
+
+/// The kernel's clock for times of files stands still for so long, in ms.
+const COARSE: i64 = 20;
 
 /// What a look tells of a file at most so often.
 const COMPLAINT: Duration = Duration::from_secs(600);
@@ -250,7 +253,7 @@ impl Files {
         // Whose names others have now, or nobody.
         for path in rotated {
             if let Some(since) = was.get(&path) {
-                self.find_missed(&path, *since, now);
+                self.find_missed(&path, *since, None, now);
             }
         }
         self.find_saved(now, time);
@@ -337,7 +340,7 @@ impl Files {
                 Ok(true) => {
                     let mut tail = Tail::new(key, path.clone(), of, self.stream(&path), now);
                     tail.resume(&position);
-                    tail.seen = time;
+                    (tail.seen, tail.looked) = (time, time);
                     self.add(tail);
                     return;
                 }
@@ -376,7 +379,7 @@ impl Files {
                 self.complain(now, &cannot_read(&path, &error));
             }
         }
-        tail.seen = time;
+        (tail.seen, tail.looked) = (time, time);
         // When it is rotated away, it is to be known that it was one of ours.
         self.urgent = true;
         self.add(tail);
@@ -443,15 +446,22 @@ impl Files {
         self.touched.insert(number);
     }
 
-    /// Generations of a file that came and went unseen.
-    fn find_missed(&mut self, path: &Path, since: i64, now: Instant) {
+    /// Generations of a file that came and went unseen. `live`: what is under the name now, where it is not among the tails yet.
+    fn find_missed(&mut self, path: &Path, since: i64, live: Option<(Id, Mark)>, now: Instant) {
         let mut heads: Vec<_> = self.tails.values().map(Tail::head).collect();
         heads.extend(self.saved.iter().map(|(_, saved)| saved.head));
+        heads.extend(live.map(|(_, head)| head));
         heads.retain(|head| head.bytes > 0);
         let known = |id: Id, content: &mut Content| {
-            self.by_id.contains_key(&id) || heads.iter().any(|head| content.begins(*head).unwrap_or(true))
+            live.is_some_and(|(live, _)| live == id)
+                || self.by_id.contains_key(&id)
+                || heads.iter().any(|head| content.begins(*head).unwrap_or(true))
         };
-        let missed = search::missed(path, since, &known).unwrap_or_default();
+        let mut missed = search::missed(path, since - COARSE, &known).unwrap_or_default();
+        // A copy that is being made now has what is read from the file itself.
+        if let Ok(mut live) = Content::open(path, false) {
+            missed.retain_mut(|heir| heir.content.head().is_ok_and(|head| !live.begins(head).unwrap_or(false)));
+        }
         for Heir { path, mut content, found } in missed {
             info!("logs {:?}: {} was written and rotated unseen: it is read now", self.plan.name, path.display());
             let mut tail = Tail::new(self.key(), path.clone(), found, self.stream(&path), now);
@@ -574,7 +584,7 @@ impl Files {
     fn cut(&mut self, number: u64, feed: &mut Feed<'_>) {
         let now = feed.now;
         let Some(tail) = self.tails.get_mut(&number) else { return };
-        let (id, path) = (tail.id, tail.path.clone());
+        let (id, path, looked) = (tail.id, tail.path.clone(), tail.looked);
         let away = tail.away;
         if tail.content.as_ref().is_some_and(Content::is_gzip) {
             return self.lose(number, now, "it has another content");
@@ -594,8 +604,19 @@ impl Files {
             }
         }
         if away.is_none() {
+            // Taken down before others are looked for, so that it is known when it is copied and cut meanwhile.
+            let head = Content::open(&path, false).and_then(|mut content| {
+                let same = content.found()?.id == id;
+                Ok(if same { content.head()? } else { Mark::of(&[]) })
+            });
+            let head = head.unwrap_or(Mark::of(&[]));
+            let time = feed.time.as_millis();
+            self.find_missed(&path, looked, Some((id, head)), now);
             let found = Found { id, size: 1, links: 1 };
-            let tail = Tail::new(self.key(), path.clone(), found, self.stream(&path), now);
+            let mut tail = Tail::new(self.key(), path.clone(), found, self.stream(&path), now);
+            (tail.seen, tail.looked) = (time, time);
+            tail.begins_so(head);
+            self.urgent = true;
             self.add(tail);
         }
     }

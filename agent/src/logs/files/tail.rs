@@ -49,6 +49,8 @@ pub(super) struct Tail {
     floor: u64,
     /// When it was last seen under its name, in ms since 1970.
     pub(super) seen: i64,
+    /// When its content was last known to be the same, in ms since 1970: generations that were written since may be unread.
+    pub(super) looked: i64,
     /// What the spool knows of it.
     said: Option<(u64, usize)>,
     /// The next look.
@@ -90,6 +92,7 @@ impl Tail {
             stream,
             floor: 0,
             seen: 0,
+            looked: 0,
             said: None,
             due: now,
             changed: now,
@@ -181,6 +184,11 @@ impl Tail {
         Ok(())
     }
 
+    /// The same, where they were taken down already.
+    pub(super) fn begins_so(&mut self, head: Mark) {
+        self.head = head;
+    }
+
     /// Its first bytes.
     pub(super) fn head(&self) -> Mark {
         self.head
@@ -243,11 +251,9 @@ impl Tail {
             }
         }
         let look = self.take(feed)?;
-        if self.head.bytes < HEAD
-            && look != Look::Cut
-            && let Some(content) = &mut self.content
-        {
-            self.head = content.head()?;
+        if look != Look::Cut {
+            self.looked = feed.time.as_millis();
+            self.know_more()?;
         }
         match look {
             Look::End if self.content.as_ref().is_some_and(Content::is_gzip) => {
@@ -258,6 +264,19 @@ impl Tail {
             _ => (self.changed, self.due) = (now, now),
         }
         Ok(look)
+    }
+
+    /// More of its first bytes, if they are still those of what was read.
+    fn know_more(&mut self) -> io::Result<()> {
+        if self.head.bytes < HEAD
+            && let Some(content) = &mut self.content
+        {
+            let head = content.head()?;
+            if content.begins(self.head)? && content.before(self.at)? == Some(self.before) {
+                self.head = head;
+            }
+        }
+        Ok(())
     }
 
     /// Nothing came.
@@ -322,8 +341,12 @@ impl Tail {
         let base = self.at.saturating_sub(known as u64);
         let count = content.read_at(buffer, base)?;
         let piece = buffer.get(..count).unwrap_or_default();
-        if !self.before.begins(piece) {
+        // Of what was not read yet only its first bytes are known.
+        if !self.before.begins(piece) || base == 0 && !self.head.begins(piece) {
             return Ok(Look::Cut);
+        }
+        if base == 0 && self.head.bytes < HEAD {
+            self.head = Mark::of(piece.get(..HEAD).unwrap_or(piece));
         }
         let mut start = known;
         let mut from = usize::try_from(self.scanned - base).unwrap_or(usize::MAX).min(count);

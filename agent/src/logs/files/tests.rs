@@ -262,6 +262,49 @@ fn what_copytruncate_leaves_is_read_from_the_copy() {
 }
 
 #[test]
+fn what_was_copied_and_cut_more_than_once_between_two_looks_is_read() {
+    for compressed in [false, true] {
+        let mut rig = Rig::new("app.log");
+        rig.append("app.log.9", "older than everything\n");
+        std::thread::sleep(Duration::from_millis(50));
+        rig.append("app.log", numbered(1, 30));
+        assert_eq!(rig.lines(), expected(1, 30));
+        rig.append("app.log", numbered(31, 40));
+        // The clock of the test is ahead of the files' by now.
+        for tail in rig.files.tails.values_mut() {
+            tail.looked = Timestamp::from(SystemTime::now()).as_millis();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        for (copy, next) in [("app.log.3", 41), ("app.log.2", 61), ("app.log.1", 81)] {
+            fs::copy(rig.path("app.log"), rig.path(copy)).unwrap();
+            OpenOptions::new().write(true).open(rig.path("app.log")).unwrap().set_len(0).unwrap();
+            if compressed {
+                rig.compress(copy, &format!("{copy}.gz"));
+            }
+            rig.append("app.log", numbered(next, next + 19));
+        }
+        // One that is being made.
+        fs::copy(rig.path("app.log"), rig.path("app.log.0")).unwrap();
+        assert_eq!(rig.lines(), expected(31, 100), "{compressed}");
+        assert!(rig.after(Duration::from_secs(100)).is_empty());
+        rig.restart();
+        assert!(rig.lines().is_empty(), "{compressed}");
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_before_it_was_read_at_all_is_read_from_its_copy() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", numbered(1, 30));
+    let (now, time) = (rig.now, rig.time().as_millis());
+    rig.files.search(now, time);
+    fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+    OpenOptions::new().write(true).open(rig.path("app.log")).unwrap().set_len(0).unwrap();
+    rig.append("app.log", numbered(31, 100));
+    assert_eq!(rig.lines(), expected(1, 100));
+}
+
+#[test]
 fn a_file_that_was_rotated_while_nobody_looked_is_found_again() {
     for compressed in [false, true] {
         for cut in [false, true] {
@@ -297,6 +340,7 @@ fn generations_that_came_and_went_unseen_are_read() {
     let mut rig = Rig::new("app.log");
     rig.append("app.log", numbered(1, 30));
     rig.append("app.log.7", "older than everything\n");
+    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(rig.lines(), expected(1, 30));
     // The clock of the test is ahead of the files' by now.
     for place in rig.places.values_mut() {
