@@ -446,7 +446,7 @@ impl Files {
         self.touched.insert(number);
     }
 
-    /// Generations of a file that came and went unseen. `live`: what is under the name now, where it is not among the tails yet.
+    /// Generations of a file that came and went unseen. `live`: what is under its name now, if that is no tail yet.
     fn find_missed(&mut self, path: &Path, since: i64, live: Option<(Id, Mark)>, now: Instant) {
         let mut heads: Vec<_> = self.tails.values().map(Tail::head).collect();
         heads.extend(self.saved.iter().map(|(_, saved)| saved.head));

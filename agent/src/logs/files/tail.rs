@@ -49,7 +49,7 @@ pub(super) struct Tail {
     floor: u64,
     /// When it was last seen under its name, in ms since 1970.
     pub(super) seen: i64,
-    /// When its content was last known to be the same, in ms since 1970: generations that were written since may be unread.
+    /// When its content was last known to be the same, in ms since 1970: what was rotated since may be unread.
     pub(super) looked: i64,
     /// What the spool knows of it.
     said: Option<(u64, usize)>,
