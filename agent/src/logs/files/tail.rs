@@ -170,7 +170,9 @@ impl Tail {
     pub(super) fn position(&mut self, at: u64, now_ms: i64) -> Option<Position> {
         let before = if at == self.at { self.before } else { self.content.as_mut()?.before(at).ok()?? };
         let path = self.path.clone();
-        Some(Position { id: self.id, at, head: self.head, before, time: now_ms, path })
+        // When it last stood under its name: others may have come and gone there while the rest of it was read.
+        let time = if self.seen > 0 { self.seen.min(now_ms) } else { now_ms };
+        Some(Position { id: self.id, at, head: self.head, before, time, path })
     }
 
     /// What is known of it without another look.

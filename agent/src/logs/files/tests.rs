@@ -366,6 +366,33 @@ fn generations_that_came_and_went_unseen_are_read() {
 }
 
 #[test]
+fn what_came_and_went_while_an_older_file_was_read_to_its_end_is_read_after_a_kill() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", numbered(1, 30));
+    assert_eq!(rig.lines(), expected(1, 30));
+    let now = Timestamp::from(SystemTime::now()).as_millis();
+    rig.files.tails.values_mut().for_each(|tail| tail.seen = now);
+    std::thread::sleep(Duration::from_millis(50));
+    rig.append("app.log", numbered(31, 35));
+    rig.rename("app.log", "app.log.2");
+    rig.append("app.log", numbered(36, 40));
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(41, 50));
+    // The open file is looked at, and its place put down, before names are.
+    rig.files.scan = rig.now + Duration::from_secs(60);
+    rig.now += LATE_ENOUGH;
+    assert_eq!(rig.once().0, expected(31, 35));
+    rig.keep();
+    rig.restart();
+    let mut lines = rig.lines();
+    lines.sort();
+    assert_eq!(lines, expected(36, 50));
+}
+
+/// After this time every file is looked at again.
+const LATE_ENOUGH: Duration = Duration::from_secs(2);
+
+#[test]
 fn a_file_with_several_names_is_read_once() {
     let mut rig = Rig::new("*.log");
     rig.append("a.log", numbered(1, 3));
