@@ -52,7 +52,7 @@ pub(super) struct Audit {
 impl Audit {
     /// What a text from the disk says, and what the log has beyond it.
     pub(super) fn open(disk: Option<Disk>, log: &Log, host: &HostName, boot: &BootId) -> Self {
-        let known = disk.is_some();
+        // A run that was killed before it wrote one may have left records in the log; a run writes one in any case.
         let Disk { place, heads } = disk.unwrap_or_default();
         let mut audit = Self {
             chain: Chain::new(host.clone(), boot.clone(), None),
@@ -62,10 +62,7 @@ impl Audit {
             untold: None,
             on_disk: Vec::new(),
         };
-        // Without a state there was no chain.
-        if known {
-            audit.read_on(log, place);
-        }
+        audit.read_on(log, place);
         let before = audit.heads.last().map(|head| (&head.boot, End { seq: head.seq, hash: head.hash }));
         audit.chain = Chain::new(host.clone(), boot.clone(), before);
         audit
@@ -131,6 +128,9 @@ impl Audit {
     fn lost(&mut self, payload: &[u8]) {
         for (boot, End { seq, hash }, _) in chained(payload) {
             let Some(head) = self.heads.iter_mut().find(|head| head.boot == boot) else { continue };
+            if head.lost.iter().any(|lost| (lost.from..=lost.to).contains(&seq)) {
+                continue;
+            }
             self.version += 1;
             match head.lost.last_mut().filter(|last| last.to + 1 == seq) {
                 Some(last) => (last.to, last.hash) = (seq, hash),
@@ -147,14 +147,14 @@ impl Audit {
     }
 
     fn has_unwritten(&self) -> bool {
-        !self.heads.is_empty() && self.version > self.durable
+        self.version > self.durable
     }
 
     /// The disk has it.
     pub(super) fn written(&mut self, disk: Disk, version: u64) {
         self.durable = version;
         self.on_disk.clone_from(&disk.heads);
-        self.untold = Some(disk.heads);
+        self.untold = Some(disk.heads).filter(|heads| !heads.is_empty());
     }
 }
 

@@ -683,10 +683,8 @@ fn audit_records_that_are_given_up_are_told() {
         post.put(now(), audit(text)).unwrap();
     }
     let hash = field(&post, "a", 3, HASH).unwrap();
-    post.lock().max_age = Duration::ZERO;
-    std::thread::sleep(Duration::from_millis(2));
-    let segment = keeper::over_bounds(&mut post.lock(), true);
-    assert!(segment.is_some_and(|(kind, ..)| kind == Kind::Logs));
+    // As the keeper does before a segment goes; what is said twice counts once.
+    post.lock().note_lost(&"a".parse().unwrap(), Kind::Logs, 1, 3);
     post.lock().note_lost(&"a".parse().unwrap(), Kind::Logs, 1, 3);
     post.put(now(), audit("stored again")).unwrap();
     let told = heads(&post, |heads| !heads[0].lost.is_empty() && heads[0].seq == 4);
