@@ -1,4 +1,4 @@
-//! The formats of lines. Each is one file and one line in [`FORMATS`].
+//! The formats of lines. Each is one file and one line in `FORMATS`.
 
 use wire::Timestamp;
 use wire::messages::LogRecord;

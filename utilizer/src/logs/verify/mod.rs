@@ -38,7 +38,7 @@ pub struct VerifyArgs {
     /// Hosts by name, or by patterns with * and ?; all hosts if none is given.
     #[arg(value_name = "HOST|PATTERN")]
     hosts: Vec<String>,
-    /// Files with messages of telemetry/<host>/audit, or with what this command wrote earlier, an object a line.
+    /// Files with messages of telemetry/HOST/audit, or with what this command wrote earlier, an object a line.
     #[arg(long, value_name = "FILE")]
     heads: Vec<PathBuf>,
     /// The store keeps audit records this long. What is missing at the beginning of chains that are older is taken as expired.
